@@ -1,0 +1,1 @@
+"""samevoice: is this the same voice?"""
