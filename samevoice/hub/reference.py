@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from samevoice.hub.conventions import convention
+from samevoice.hub.conventions import Convention, convention
 
 if TYPE_CHECKING:
     from samevoice.models.base import SpeakerNetwork
@@ -21,12 +21,18 @@ def from_reference(source: str, architecture: str, state_dict: Mapping[str, Any]
     from samevoice.models import create
 
     rules = convention(source, architecture)
-    shapes_tell = rules.configure(state_dict) if rules.configure else {}
-    network = create(architecture, **{**rules.config, **shapes_tell, **config})
+    network = create(architecture, **{**rules.config, **_told_by_shapes(rules, state_dict), **config})
     theirs = {name: torch.as_tensor(value) for name, value in rules.rename(state_dict).items()}
     check_state(f"{source} {architecture}", network.state_dict(), theirs)
     network.load_state_dict(theirs)
     return network.eval()
+
+
+def _told_by_shapes(rules: Convention, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return rules.configure(state_dict) if rules.configure else {}
+    except (KeyError, IndexError):  # a parameter is missing or has too few axes: check_state lists it with the others
+        return {}
 
 
 def check_state(what: str, expected: Mapping[str, Any], given: Mapping[str, Any]) -> None:

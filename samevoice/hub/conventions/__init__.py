@@ -29,13 +29,31 @@ class Convention:
     flatten: tuple[str, ...] = ()
 
     def rename(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """The state dict (numpy arrays or torch tensors) under our names."""
+        """The state dict (numpy arrays or torch tensors) under our names.
+
+        Raises ValueError when two of their names become one of ours.
+        """
         renamed = {}
-        for name, value in state.items():
+        for theirs, value in state.items():
+            name = theirs
             for pattern, replacement in self.renames:
                 name = re.sub(pattern, replacement, name)
+            if name in renamed:
+                raise ValueError(f"{theirs} and another parameter are both our {name}: weights of another source?")
             renamed[name] = value.reshape(_without_trailing_ones(value.shape)) if name in self.flatten else value
         return renamed
+
+
+def widths(**parameters: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """A `configure` that reads each word from the length of a parameter's first axis (their names).
+
+    A parameter that is absent tells nothing.
+    """
+
+    def configure(state: Mapping[str, Any]) -> dict[str, Any]:
+        return {word: state[name].shape[0] for word, name in parameters.items() if name in state}
+
+    return configure
 
 
 def convention(source: str, architecture: str) -> Convention:
