@@ -22,14 +22,14 @@ def description(name: str) -> dict:
 
 
 def state_dict(name: str) -> dict[str, np.ndarray]:
-    rebuild = _rebuild()
+    rebuild = rebuild()
     return {key: rebuild.tensor(key, tuple(shape)) for key, shape in description(name)["state"].items()}
 
 
 def cases(name: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """(input, expected output) pairs."""
     outputs = np.load(FOLDER / f"{name}.npz")
-    return [(_rebuild().inputs(key, tuple(shape)), outputs[key]) for key, shape in description(name)["inputs"].items()]
+    return [(rebuild().inputs(key, tuple(shape)), outputs[key]) for key, shape in description(name)["inputs"].items()]
 
 
 def assert_close(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-4) -> None:
@@ -38,7 +38,7 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray, tolerance: float = 1e-4) 
     assert np.abs(ours - theirs).max() < tolerance * np.abs(theirs).max()
 
 
-def _rebuild():
+def rebuild():
     spec = importlib.util.spec_from_file_location("reference_weights", FOLDER / "reference_weights.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

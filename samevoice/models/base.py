@@ -1,6 +1,6 @@
 """What every network of the registry promises to the code around it."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
@@ -17,8 +17,12 @@ class SpeakerNetwork(nn.Module):
     `takes_lengths` says whether `forward` accepts a second argument `lengths`, integers (batch,), the valid frames
     (or samples) of each row: a padded row then gets the embedding it would get alone. Networks without it are to be
     fed rows of equal length only.
+
+    `create` adds the name it was made by and every configuration word, so that a card can make it again.
     """
 
     input_kind: ClassVar[Literal["fbank", "hidden", "waveform"]] = "fbank"
     takes_lengths: ClassVar[bool] = False
     embedding_dim: int
+    architecture: str
+    config: dict[str, Any]

@@ -16,13 +16,50 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "res2net_gff": ("eres2net", "ERes2Net", {"local_fusion": False}),
     "eres2net": ("eres2net", "ERes2Net", {}),
     "eres2netv2": ("eres2netv2", "ERes2NetV2", {}),
+    "res2net_mwa": ("res2net_mwa", "Res2NetMWA", {}),
+    "res2net_26w8s": ("res2net26w8s", "Res2Net26w8s", {}),
     # Densely connected time-delay networks
     "campplus": ("campplus", "CAMPlusPlus", {}),
+    "d_tdnn": ("d_tdnn", "DTDNN", {}),
+    # Time-delay networks; `channels=1024` makes the wide ECAPA-TDNN
+    "xvector": ("xvector", "XVector", {}),
+    "ecapa_tdnn": ("ecapa_tdnn", "ECAPATDNN", {}),
+    # NeXt-TDNN and NeXt-TDNN-l at the sizes of the paper's Table 2, C=256 and B=3 first
+    "nexttdnn": ("nexttdnn", "NeXtTDNN", {}),
+    "nexttdnn_c384_b1": ("nexttdnn", "NeXtTDNN", {"channels": 384, "depth": 1}),
+    "nexttdnn_c192_b1": ("nexttdnn", "NeXtTDNN", {"channels": 192, "depth": 1}),
+    "nexttdnn_c128_b3": ("nexttdnn", "NeXtTDNN", {"channels": 128}),
+    "nexttdnn_light": ("nexttdnn", "NeXtTDNNLight", {}),
+    "nexttdnn_light_c384_b1": ("nexttdnn", "NeXtTDNNLight", {"channels": 384, "depth": 1}),
+    "nexttdnn_light_c192_b1": ("nexttdnn", "NeXtTDNNLight", {"channels": 192, "depth": 1}),
+    "nexttdnn_light_c128_b3": ("nexttdnn", "NeXtTDNNLight", {"channels": 128}),
     # Residual networks on filter banks
-    "resnet34": ("resnet", "ResNet34", {}),
-    "resnet152": ("resnet", "ResNet152", {}),
-    "resnet221": ("resnet", "ResNet221", {}),
-    "resnet293": ("resnet", "ResNet293", {}),
+    "resnet34": ("resnet", "ResNet", {}),
+    "resnet152": ("resnet", "BottleneckResNet", {"blocks": (3, 8, 36, 3)}),
+    "resnet221": ("resnet", "BottleneckResNet", {"blocks": (6, 16, 48, 3)}),
+    "resnet293": ("resnet", "BottleneckResNet", {"blocks": (10, 20, 64, 3)}),
+    "resnet34_fpm": ("resnet34_fpm", "ResNet34FPM", {}),
+    "resnet34_skdfe": ("resnet34_skdfe", "ResNet34SKDFE", {}),
+    "dfresnet56": ("dfresnet", "DFResNet56", {}),
+    "gemini_dfresnet60": ("dfresnet", "GeminiDFResNet", {}),
+    "gemini_dfresnet114": ("dfresnet", "GeminiDFResNet", {"blocks": (3, 3, 27, 3)}),
+    "simam_resnet34": ("simam_resnet", "SimAMResNet", {}),
+    "simam_resnet100": ("simam_resnet", "SimAMResNet", {"blocks": (6, 16, 24, 3)}),
+    # Image and sequence networks in turn, smallest to largest
+    "redimnet_b0": ("redimnet", "ReDimNet", {"size": "b0", "mels": 60}),
+    "redimnet_b1": ("redimnet", "ReDimNet", {"size": "b1"}),
+    "redimnet_b2": ("redimnet", "ReDimNet", {"size": "b2"}),
+    "redimnet_b3": ("redimnet", "ReDimNet", {"size": "b3"}),
+    "redimnet_b4": ("redimnet", "ReDimNet", {"size": "b4"}),
+    "redimnet_b5": ("redimnet", "ReDimNet", {"size": "b5"}),
+    "redimnet_b6": ("redimnet", "ReDimNet", {"size": "b6"}),
+    "redimnet2_b0": ("redimnet", "ReDimNet2", {"size": "b0"}),
+    "redimnet2_b1": ("redimnet", "ReDimNet2", {"size": "b1"}),
+    "redimnet2_b2": ("redimnet", "ReDimNet2", {"size": "b2"}),
+    "redimnet2_b3": ("redimnet", "ReDimNet2", {"size": "b3"}),
+    "redimnet2_b4": ("redimnet", "ReDimNet2", {"size": "b4"}),
+    "redimnet2_b5": ("redimnet", "ReDimNet2", {"size": "b5"}),
+    "redimnet2_b6": ("redimnet", "ReDimNet2", {"size": "b6"}),
 }
 
 
@@ -34,18 +71,31 @@ def names() -> list[str]:
 def create(name: str, **overrides: Any) -> "SpeakerNetwork":
     """A network of this architecture with fresh random weights, in training mode.
 
-    `overrides` are the class's own configuration words, for example `embedding_dim=512`.
+    `overrides` are the class's own configuration words, for example `embedding_dim=512`; `words(name)` lists them.
     Raises ValueError for an unknown name or word, naming the nearest valid ones.
+    """
+    configuration = words(name)
+    for word in overrides:
+        if word not in configuration:
+            raise ValueError(f"{name} has no setting {word!r}{_nearest(word, list(configuration))}")
+    return _network_class(name)(**{**configuration, **overrides})
+
+
+def words(name: str) -> dict[str, Any]:
+    """The configuration words of an architecture and the values that `create(name)` gives them.
+
+    They are the constructor's parameters up to a `*`; those after it hold code, for subclasses.
     """
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {name!r}{_nearest(name, names())}")
-    module, class_name, config = ARCHITECTURES[name]
-    network_class = getattr(importlib.import_module(f"samevoice.models.{module}"), class_name)
-    accepted = list(inspect.signature(network_class).parameters)
-    for word in overrides:
-        if word not in accepted:
-            raise ValueError(f"{name} has no setting {word!r}{_nearest(word, accepted)}")
-    return network_class(**{**config, **overrides})
+    parameters = inspect.signature(_network_class(name)).parameters.values()
+    defaults = {parameter.name: parameter.default for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY}
+    return {**defaults, **ARCHITECTURES[name][2]}
+
+
+def _network_class(name: str) -> "type[SpeakerNetwork]":
+    module, class_name, _ = ARCHITECTURES[name]
+    return getattr(importlib.import_module(f"samevoice.models.{module}"), class_name)
 
 
 def _nearest(word: str, valid: list[str]) -> str:

@@ -1,0 +1,1 @@
+"""Error rates and calibration, from arrays of scores: nothing here knows of models or files."""

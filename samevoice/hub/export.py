@@ -1,0 +1,126 @@
+"""Networks to ONNX, through a gate: the file is written only if ONNX Runtime gives the embeddings that torch gives."""
+
+import gzip
+import json
+import tempfile
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from samevoice.files import replacing
+from samevoice.hub import graphs
+from samevoice.hub.errors import HubError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from samevoice.models.base import SpeakerNetwork
+
+TOLERANCE = 1e-4  # of the largest value of an embedding
+GATE = ((1, 150), (1, 200), (2, 357), (3, 998))  # (batch, frames) that the gate tries
+
+
+def export(network: "SpeakerNetwork", path: Path) -> float:
+    """Write the network as one ONNX file, batch and length free, weights inside; returns the gate's largest difference.
+
+    The input is called "input" and the output "embedding". The gate runs torch and ONNX Runtime on made-up input of
+    several lengths and batch sizes; HubError, and no file, if any embedding differs by more than 1e-4 of its largest
+    value.
+    """
+    with replacing(Path(path)) as temporary:
+        _write(network, temporary)
+        return _gate(network, temporary)
+
+
+def export_graph(network: "SpeakerNetwork", name: str) -> None:
+    """Write the network without its weights to hub/graphs, for `graphs.fill`. The gate is run on the filled graph."""
+    import onnx
+
+    program = _program(network, optimize=False)
+    model = program.model_proto
+    shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
+    for tensor in model.graph.initializer:
+        size = len(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = onnx.TensorProto.EXTERNAL
+        for key, value in {"location": "weights", "offset": "0", "length": str(size)}.items():
+            tensor.external_data.add(key=key, value=value)
+    _strip(model)
+    with replacing(graphs.FOLDER / f"{name}.onnx.gz") as temporary:
+        temporary.write_bytes(gzip.compress(model.SerializeToString(), mtime=0))
+    with replacing(graphs.FOLDER / f"{name}.json") as temporary:
+        temporary.write_text(json.dumps(shapes, indent=0) + "\n")
+    weights = {key: value.numpy() for key, value in network.state_dict().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        filled = Path(folder) / "filled.onnx"
+        graphs.fill(name, weights, filled)
+        _gate(network, filled)
+
+
+def example(network: "SpeakerNetwork", batch: int, frames: int) -> "Tensor":
+    """A made-up input of this network's kind, normally distributed; a waveform gets 320 samples for each frame."""
+    import torch
+
+    if network.input_kind == "fbank":
+        shape = (batch, frames, network.config["mels"])
+    elif network.input_kind == "hidden":
+        shape = (batch, network.config["layers"], frames, network.config["hidden"])
+    else:
+        shape = (batch, frames * 320)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(frames))
+
+
+def _program(network: "SpeakerNetwork", optimize: bool):
+    import torch
+
+    length_axis = 2 if network.input_kind == "hidden" else 1
+    dynamic = {0: torch.export.Dim.DYNAMIC, length_axis: torch.export.Dim.DYNAMIC}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's notes to its own authors
+        return torch.onnx.export(
+            network.eval(),
+            (example(network, 2, 200),),
+            dynamo=True,
+            optimize=optimize,
+            verbose=False,
+            dynamic_shapes=(dynamic,),
+            input_names=["input"],
+            output_names=["embedding"],
+        )
+
+
+def _write(network: "SpeakerNetwork", path: Path) -> None:
+    import onnx
+
+    model = _program(network, optimize=True).model_proto
+    _strip(model)
+    onnx.save(model, path)
+
+
+def _strip(model) -> None:
+    """Drop the exporter's notes (where each node came from): they are most of a graph's bytes."""
+    del model.graph.value_info[:]
+    for item in (model, model.graph, *model.graph.node, *model.graph.input, *model.graph.output):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def _gate(network: "SpeakerNetwork", path: Path) -> float:
+    """The largest difference between torch's and ONNX Runtime's embeddings, relative to an embedding's largest value."""
+    import onnxruntime
+    import torch
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    worst = 0.0
+    for batch, frames in GATE:
+        given = example(network, batch, frames)
+        with torch.inference_mode():
+            expected = network.eval()(given).numpy()
+        found = session.run(None, {session.get_inputs()[0].name: given.numpy()})[0]
+        difference = np.abs(found - expected).max(axis=1) / np.abs(expected).max(axis=1)
+        worst = max(worst, float(difference.max()))
+        if not worst <= TOLERANCE:  # a NaN fails too
+            raise HubError(f"ONNX and torch differ by {worst:.1e} of the embedding on {batch} x {frames} frames; not written")
+    return worst

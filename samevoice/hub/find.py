@@ -1,0 +1,28 @@
+"""From what a user calls a model to its card and its ONNX file."""
+
+import os
+from pathlib import Path
+
+from samevoice.hub import cards
+from samevoice.hub.errors import HubError
+from samevoice.hub.pull import pull
+
+CARD_FILE = "card.yaml"
+MODEL_FILE = "model.onnx"
+
+
+def find_model(model: str | os.PathLike, offline: bool = False) -> tuple[cards.Card, Path]:
+    """Card and ONNX file of a card's name, "default", the hub id of a card's weights, or a folder holding both.
+
+    Raises HubError if there is no such model, or it must be fetched and can't be.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        for name in (CARD_FILE, MODEL_FILE):
+            if not (folder / name).is_file():
+                raise HubError(f"{folder}: a model's folder holds {CARD_FILE} and {MODEL_FILE}; {name} is missing")
+        return cards.read_card(folder / CARD_FILE), folder / MODEL_FILE
+    if os.sep in os.fspath(model) and os.fspath(model).startswith((".", "/", "~")):
+        raise HubError(f"{model}: no such folder; a model's folder holds {CARD_FILE} and {MODEL_FILE}")
+    card = cards.find(os.fspath(model))
+    return card, pull(card, offline)

@@ -1,0 +1,31 @@
+"""One model in ONNX Runtime."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from samevoice.hub.errors import HubError
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+class Session:
+    """Filter banks, float32 (batch, frames, mels), to embeddings, float32 (batch, dim). Safe to call from threads."""
+
+    def __init__(self, path: Path, device: str = "cpu"):
+        """device: "cpu" or "cuda". Raises ValueError if this ONNX Runtime lacks it, HubError if the file is no model."""
+        if device not in _PROVIDERS:
+            raise ValueError(f"unknown device {device!r}; valid: {', '.join(_PROVIDERS)}")
+        if _PROVIDERS[device] not in onnxruntime.get_available_providers():
+            raise ValueError(f"this ONNX Runtime has no {device}; install onnxruntime-gpu in place of onnxruntime")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDERS[device]])
+        except Exception as error:  # onnxruntime raises classes of its own, one for each of its status codes
+            raise HubError(f"{path}: not an ONNX model that ONNX Runtime can load: {error}") from None
+        self._input = self._session.get_inputs()[0].name
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        return self._session.run(None, {self._input: features})[0]
