@@ -8,6 +8,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from samevoice.models.base import SpeakerNetwork
 
+
+def _system(front_end: str, head: str, **words: Any) -> tuple[str, str, dict[str, Any]]:
+    return "waveform", "WaveformSystem", {"front_end": front_end, "head": head, **words}
+
+
 # name -> (module under samevoice.models, class, configuration)
 ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     # The Res2Net family: `res2net` + local fusion + global fusion = `eres2net` (ERes2Net paper, Table 3)
@@ -60,6 +65,43 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "redimnet2_b4": ("redimnet", "ReDimNet2", {"size": "b4"}),
     "redimnet2_b5": ("redimnet", "ReDimNet2", {"size": "b5"}),
     "redimnet2_b6": ("redimnet", "ReDimNet2", {"size": "b6"}),
+    # Heads over the hidden states of a self-supervised model
+    "lap_astp": ("lap", "LAPASTP", {}),
+    "lap_softmax_sum_astp": ("lap", "LAPASTP", {"pooling": "softmax-sum"}),
+    "superb_astp": ("superb", "SUPERBASTP", {}),
+    "superb_xvector": ("superb", "SUPERBXVector", {}),
+    "superb_ecapa_tdnn": ("superb", "SUPERBECAPATDNN", {}),
+    "superb_mhfa": ("mhfa", "MHFA", {}),
+    "layer_adapter_mfa": ("w2v_bert", "LayerAdapterMFA", {}),
+    # Whole systems on audio: the LAP paper's Table 1
+    "wavlm_base_xvector": _system("wavlm_base", "superb_xvector"),
+    "wavlm_base_ecapa_tdnn": _system("wavlm_base", "superb_ecapa_tdnn"),
+    "wavlm_base_mhfa": _system("wavlm_base", "superb_mhfa", heads=8),
+    "wavlm_base_lap_astp": _system("wavlm_base", "lap_astp"),
+    "wavlm_base_plus_xvector": _system("wavlm_base_plus", "superb_xvector"),
+    "wavlm_base_plus_ecapa_tdnn": _system("wavlm_base_plus", "superb_ecapa_tdnn"),
+    "wavlm_base_plus_mhfa": _system("wavlm_base_plus", "superb_mhfa"),
+    "wavlm_base_plus_dbe": ("waveform", "DBESystem", {}),
+    "wavlm_base_plus_lap_astp": _system("wavlm_base_plus", "lap_astp"),
+    "wavlm_large_xvector": _system("wavlm_large", "superb_xvector"),
+    "wavlm_large_ecapa_tdnn": _system("wavlm_large", "superb_ecapa_tdnn"),
+    "wavlm_large_mhfa": _system("wavlm_large", "superb_mhfa"),
+    "wavlm_large_lap_astp": _system("wavlm_large", "lap_astp", heads=16),
+    # Its Table 2: the layer poolings before ASTP
+    "wav2vec2_base_superb_astp": _system("wav2vec2_base", "superb_astp"),
+    "wav2vec2_base_lap_softmax_sum_astp": _system("wav2vec2_base", "lap_softmax_sum_astp"),
+    "wav2vec2_base_lap_astp": _system("wav2vec2_base", "lap_astp"),
+    "hubert_base_superb_astp": _system("hubert_base", "superb_astp"),
+    "hubert_base_lap_softmax_sum_astp": _system("hubert_base", "lap_softmax_sum_astp"),
+    "hubert_base_lap_astp": _system("hubert_base", "lap_astp"),
+    "wavlm_base_superb_astp": _system("wavlm_base", "superb_astp"),
+    "wavlm_base_lap_softmax_sum_astp": _system("wavlm_base", "lap_softmax_sum_astp"),
+    "wavlm_base_plus_superb_astp": _system("wavlm_base_plus", "superb_astp"),
+    "wavlm_base_plus_lap_softmax_sum_astp": _system("wavlm_base_plus", "lap_softmax_sum_astp"),
+    "wavlm_large_superb_astp": _system("wavlm_large", "superb_astp"),
+    "wavlm_large_lap_softmax_sum_astp": _system("wavlm_large", "lap_softmax_sum_astp", heads=16),
+    # Layer adapters on w2v-BERT 2.0
+    "w2v_bert_2_layer_adapter_mfa": _system("w2v_bert_2", "layer_adapter_mfa"),
 }
 
 
@@ -89,7 +131,9 @@ def words(name: str) -> dict[str, Any]:
     if name not in ARCHITECTURES:
         raise ValueError(f"unknown architecture {name!r}{_nearest(name, names())}")
     parameters = inspect.signature(_network_class(name)).parameters.values()
-    defaults = {parameter.name: parameter.default for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY}
+    defaults = {
+        parameter.name: parameter.default for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY
+    }
     return {**defaults, **ARCHITECTURES[name][2]}
 
 
