@@ -16,10 +16,10 @@ from samevoice.hub.conventions import convention
 from samevoice.hub.errors import HubError
 from samevoice.hub.fetch import NETWORK, fetch
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__).info
 
 
-def pull(card: Card, offline: bool = False, say: Callable[[str], None] = _log.info) -> Path:
+def pull(card: Card, offline: bool = False, say: Callable[[str], None] = log) -> Path:
     """The card's ONNX file in the cache; fetched first if it isn't there.
 
     offline: touch no network (also by the environment variable SAMEVOICE_OFFLINE=1). say: told of each step.

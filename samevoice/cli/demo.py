@@ -1,0 +1,96 @@
+"""`samevoice demo`: the default model on the sample recordings, every pair compared."""
+
+from itertools import combinations, combinations_with_replacement
+from pathlib import Path
+from statistics import mean
+
+import typer
+
+import samevoice
+from samevoice.cli.output import BadInput, JsonOption, ModelOption, OfflineOption, load_verifier, print_json, stdout
+
+
+def demo(model: ModelOption = "default", offline: OfflineOption = False, as_json: JsonOption = False) -> None:
+    """Compare all pairs of the sample recordings and count the wrong decisions."""
+    from samevoice.audio.formats import in_folder
+    from samevoice.evaluation.metrics import eer
+
+    folder = samples()
+    verifier = load_verifier(model, "cpu", offline, max_hours=2.0)
+    threshold, reason = verifier.threshold()
+    paths = in_folder(folder)
+    embedded = dict(verifier.embed_each(paths))
+    pairs = []
+    for i, j in combinations(range(len(paths)), 2):
+        result = verifier.decide(embedded[i], embedded[j], threshold, reason)
+        a, b = Path(paths[i]).relative_to(folder), Path(paths[j]).relative_to(folder)
+        pairs.append({"a": str(a), "b": str(b), "score": result.score, "llr": result.llr, "same": result.same})
+        pairs[-1]["truth"] = person(str(a)) == person(str(b))
+    wrong = sum(pair["same"] != pair["truth"] for pair in pairs)
+    rate = eer([p["score"] for p in pairs], [p["truth"] for p in pairs])
+    if as_json:
+        print_json({"model": verifier.card.name, "threshold": threshold, "trials": pairs, "wrong": wrong, "eer": rate})
+        return
+    _show_voices(pairs)
+    stdout.print(
+        f"{len(paths)} recordings, {len(pairs)} pairs, {wrong} wrong decisions ({wrong / len(pairs):.1%}); "
+        f"EER {rate:.2%}\nmodel {verifier.card.name}, same voice from {threshold:.3f}: {reason}",
+        highlight=False,
+    )
+    _show_next(folder)
+
+
+def samples() -> Path:
+    """The folder of sample recordings: inside an installed package, beside the package in a checkout."""
+    package = Path(samevoice.__file__).parent
+    for folder in (package / "samples", package.parent / "samples"):
+        if folder.is_dir():
+            return folder
+    raise BadInput("the sample recordings are not installed; name recordings of your own: samevoice verify A B")
+
+
+def voice(path: str) -> str:
+    """The folder that a sample is in: person and language, "allison-smith-es"."""
+    return Path(path).parts[0]
+
+
+def person(path: str) -> str:
+    """The voice without its language, since one person may speak two."""
+    return voice(path).rsplit("-", 1)[0]
+
+
+def _show_voices(pairs: list[dict]) -> None:
+    """For each two voices: mean score of their pairs, what was decided, and how often rightly."""
+    from rich.table import Table
+
+    table = Table("voice", "and voice", "pairs", "score, lowest to highest", "mean", "decision", "right")
+    voices = sorted({voice(pair["a"]) for pair in pairs} | {voice(pair["b"]) for pair in pairs})
+    for first, second in combinations_with_replacement(voices, 2):
+        group = [pair for pair in pairs if {voice(pair["a"]), voice(pair["b"])} == {first, second}]
+        scores = [pair["score"] for pair in group]
+        same = sum(pair["same"] for pair in group)
+        right = sum(pair["same"] == pair["truth"] for pair in group)
+        decision = "same" if same == len(group) else "different" if same == 0 else f"same in {same} of {len(group)}"
+        style = "green" if right == len(group) else "red"
+        table.add_row(
+            first, "itself" if first == second else second, str(len(group)), f"{min(scores):.2f} to {max(scores):.2f}",
+            f"{mean(scores):.2f}", decision, f"[{style}]{right}/{len(group)}[/]",
+        )  # fmt: skip
+    stdout.print(table)
+
+
+def _show_next(folder: Path) -> None:
+    try:
+        shown = folder.relative_to(Path.cwd())
+    except ValueError:
+        shown = folder
+    stdout.print(
+        "\ntry next:\n"
+        f"  samevoice verify {shown}/allison-smith-en/vm-newuser.flac {shown}/allison-smith-es/vm-newuser.flac\n"
+        "  samevoice verify yours.wav another.m4a --operating-point far=0.1%\n"
+        "  samevoice embed FOLDER -o voices.npz\n"
+        "  samevoice models list",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,89 @@
+"""Another toolkit's checkpoint to a model's folder of ours: card.yaml, model.safetensors, model.onnx. Needs torch."""
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samevoice.audio.fbank import FbankSettings
+from samevoice.hub import cards
+from samevoice.hub.checkpoint import read_checkpoint
+from samevoice.hub.errors import HubError
+from samevoice.hub.find import CARD_FILE, MODEL_FILE
+from samevoice.hub.reference import from_reference
+
+if TYPE_CHECKING:
+    from samevoice.models.base import SpeakerNetwork
+
+WEIGHTS_FILE = "model.safetensors"
+# What each toolkit feeds its networks
+FEATURES = {
+    "3d-speaker": FbankSettings(window="povey", scale=1.0),
+    "wespeaker": FbankSettings(window="hamming", scale=32768.0),
+}
+
+
+def convert(checkpoint: Path, source: str, architecture: str, folder: Path, **config: Any) -> cards.Card:
+    """Write the model's folder and return its card. The folder appears whole or not at all.
+
+    checkpoint: a 3D-Speaker or WeSpeaker `.pt`, `.ckpt` or `.bin`. config: the architecture's configuration words that
+    the shapes of the weights don't tell.
+    Raises HubError for a checkpoint that can't be read, weights of another network, or a folder that exists.
+    """
+    import safetensors.torch
+
+    from samevoice.hub.export import export
+
+    if source not in FEATURES:
+        raise HubError(f"can't convert from {source!r}; valid: {', '.join(FEATURES)}")
+    if not checkpoint.is_file():
+        raise HubError(f"{checkpoint}: no such file")
+    if folder.exists():
+        raise HubError(f"{folder} exists; name a new folder")
+    try:
+        network = from_reference(source, architecture, _network_only(read_checkpoint(checkpoint)), **config)
+    except ValueError as error:
+        raise HubError(f"{checkpoint}: {error}") from None
+    card = cards.Card(
+        name=folder.name,
+        architecture=architecture,
+        config=network.config,
+        features=FEATURES[source],
+        licence="that of the checkpoint",
+        trained_on="see the checkpoint's own page",
+        notes=f"converted from {checkpoint.name} of {source}",
+    )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        made = Path(temporary) / folder.name
+        made.mkdir()
+        safetensors.torch.save_file(network.state_dict(), made / WEIGHTS_FILE)
+        export(network, made / MODEL_FILE)
+        cards.write_card(card, made / CARD_FILE)
+        made.rename(folder)
+    return card
+
+
+def load_network(folder: Path) -> "SpeakerNetwork":
+    """The torch network of a model's folder, in evaluation mode. Raises HubError for a folder that isn't one."""
+    import safetensors.torch
+
+    from samevoice.hub.reference import check_state
+    from samevoice.models import create
+
+    for name in (CARD_FILE, WEIGHTS_FILE):
+        if not (folder / name).is_file():
+            raise HubError(f"{folder / name}: no such file; `samevoice models convert` and training write such folders")
+    card = cards.read_card(folder / CARD_FILE)
+    network = create(card.architecture, **card.config)
+    weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
+    try:
+        check_state(str(folder), network.state_dict(), weights)
+    except ValueError as error:
+        raise HubError(str(error)) from None
+    network.load_state_dict(weights)
+    return network.eval()
+
+
+def _network_only(state: dict[str, Any]) -> dict[str, Any]:
+    """WeSpeaker saves its loss's class centres ("projection") with the network; no embedding needs them."""
+    return {name: value for name, value in state.items() if not name.startswith("projection.")}
