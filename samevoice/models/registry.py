@@ -120,7 +120,10 @@ def create(name: str, **overrides: Any) -> "SpeakerNetwork":
     for word in overrides:
         if word not in configuration:
             raise ValueError(f"{name} has no setting {word!r}{_nearest(word, list(configuration))}")
-    return _network_class(name)(**{**configuration, **overrides})
+    configuration.update(overrides)
+    network = _network_class(name)(**configuration)
+    network.architecture, network.config = name, configuration
+    return network
 
 
 def words(name: str) -> dict[str, Any]:
