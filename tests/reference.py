@@ -22,8 +22,8 @@ def description(name: str) -> dict:
 
 
 def state_dict(name: str) -> dict[str, np.ndarray]:
-    rebuild = rebuild()
-    return {key: rebuild.tensor(key, tuple(shape)) for key, shape in description(name)["state"].items()}
+    weights = rebuild()
+    return {key: weights.tensor(key, tuple(shape)) for key, shape in description(name)["state"].items()}
 
 
 def cases(name: str) -> list[tuple[np.ndarray, np.ndarray]]:

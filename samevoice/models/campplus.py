@@ -97,7 +97,10 @@ class TimeDelayLayer(nn.Module):
 
 
 class DenseBlock(nn.Module):
-    """`count` layers, each fed everything before it: (batch, inputs, frames) -> (batch, inputs + count * growth, frames)."""
+    """`count` layers, each fed everything before it.
+
+    (batch, inputs, frames) -> (batch, inputs + count * growth, frames)
+    """
 
     def __init__(self, count: int, inputs: int, growth: int, dilation: int):
         super().__init__()

@@ -84,7 +84,9 @@ class ERes2Net(Res2Net):
         pooling_eps: float = 1e-8,
     ):
         kinds = (AddingBlock, AddingBlock, FusingBlock, FusingBlock) if local_fusion else (Res2NetBlock,) * 4
-        super().__init__(mels, channels, embedding_dim, blocks, base_width, scale, expansion, kinds, pooling_eps)
+        super().__init__(
+            mels, channels, embedding_dim, blocks, base_width, scale, expansion, pooling_eps, stage_blocks=kinds
+        )
         self.global_fusion = global_fusion
         if global_fusion:
             width = channels * expansion

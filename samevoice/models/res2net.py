@@ -83,9 +83,10 @@ class Res2Net(ResNet):
         base_width: int = 32,
         scale: int = 2,
         expansion: int = 2,
-        stage_blocks: Sequence[Callable[..., nn.Module]] = (Res2NetBlock,) * 4,
         pooling_eps: float = 1e-8,
+        *,
+        stage_blocks: Sequence[Callable[..., nn.Module]] = (Res2NetBlock,) * 4,
     ):
         words = {"base_width": base_width, "scale": scale, "expansion": expansion}
         kinds = [partial(block, **words) for block in stage_blocks]
-        super().__init__(mels, channels, embedding_dim, blocks, expansion, kinds, pooling_eps)
+        super().__init__(mels, channels, embedding_dim, blocks, pooling_eps, stage_blocks=kinds, expansion=expansion)

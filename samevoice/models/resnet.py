@@ -79,9 +79,9 @@ class ResNet(SpeakerNetwork):
     (batch, frames, mels) -> (batch, embedding_dim). Filter banks need more than 8 frames: the deviation of the pooling
     is over frames / 8.
 
-    channels: of the input layer; each stage has twice the channels of the one before and `expansion` times as many.
-    blocks: per stage. stage_blocks: the kind of block of each stage, called with (inputs, outputs, stride).
-    pooling_eps: added to the variance.
+    channels: of the input layer and, times `expansion`, of the first stage; each further stage has twice as many.
+    blocks: per stage. pooling_eps: added to the variance.
+    stage_blocks: the kind of block of each stage, called with (inputs, outputs, stride).
 
     The defaults are ResNet34 as in WeSpeaker, 6,634,336 parameters.
 
@@ -96,9 +96,10 @@ class ResNet(SpeakerNetwork):
         channels: int = 32,
         embedding_dim: int = 256,
         blocks: Sequence[int] = (3, 4, 6, 3),
-        expansion: int = 1,
-        stage_blocks: Sequence[Callable[..., nn.Module]] = (BasicBlock,) * 4,
         pooling_eps: float = 1e-7,
+        *,
+        stage_blocks: Sequence[Callable[..., nn.Module]] = (BasicBlock,) * 4,
+        expansion: int = 1,
     ):
         super().__init__()
         self.embedding_dim = embedding_dim
@@ -138,4 +139,5 @@ class BottleneckResNet(ResNet):
         blocks: Sequence[int] = (3, 8, 36, 3),
         pooling_eps: float = 1e-7,
     ):
-        super().__init__(mels, channels, embedding_dim, blocks, 4, (BottleneckBlock,) * 4, pooling_eps)
+        kinds = (BottleneckBlock,) * 4
+        super().__init__(mels, channels, embedding_dim, blocks, pooling_eps, stage_blocks=kinds, expansion=4)
