@@ -1,6 +1,7 @@
 """Cheap networks and inputs for tests that run over the whole registry, and checks that network tests share."""
 
 import zlib
+from collections.abc import Container
 
 import numpy as np
 import reference
@@ -15,21 +16,36 @@ from samevoice.models.registry import ARCHITECTURES, words
 # Given to every network whose constructor has the word ...
 NARROW = {"mels": 16, "channels": 8, "growth": 4, "blocks": (2, 1, 1, 1), "embedding_dim": 16}
 NARROW_HIDDEN = {"layers": 3, "hidden": 32, "heads": 4, "channels": 16, "embedding_dim": 16}
+FRONT_END = {
+    "conv_dim": (16,) * 7,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
 # ... except where these say otherwise, by the name of the class.
 OVERRIDES: dict[str, dict] = {"ReDimNet": {"mels": 24}, "ReDimNet2": {"mels": 24}}
 
 TIME_AXIS = {"fbank": 1, "hidden": 2, "waveform": 1}
-LENGTH = {"fbank": 60, "hidden": 40, "waveform": 8000}
+LENGTH = {"fbank": 40, "hidden": 40, "waveform": 8000}
 
 
 def narrow(name: str) -> tuple[SpeakerNetwork, dict]:
     """A small network of this architecture in training mode, and its configuration."""
     torch.manual_seed(0)
     defaults = words(name)
-    common = NARROW_HIDDEN if "hidden" in defaults else NARROW
-    chosen = {word: value for word, value in common.items() if word in defaults}
+    if "front_end_config" in defaults:
+        # A word of the system that its head lacks is refused.
+        accepted = words(defaults["head"]) if "head" in defaults else defaults
+        chosen = {"front_end_config": FRONT_END, **_common(NARROW_HIDDEN, accepted.keys() & defaults.keys())}
+    else:
+        chosen = _common(NARROW_HIDDEN if "hidden" in defaults else NARROW, defaults)
     chosen |= OVERRIDES.get(ARCHITECTURES[name][1], {})
     return create(name, **chosen), defaults | chosen
+
+
+def _common(values: dict, accepted: Container[str]) -> dict:
+    return {word: value for word, value in values.items() if word in accepted}
 
 
 def settled(network: SpeakerNetwork, x: Tensor) -> SpeakerNetwork:
