@@ -32,6 +32,8 @@ PRESETS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "wav2vec2_large": ("wav2vec2", {**_LARGE, "conv_bias": True}, True),
     "w2v_bert_2": ("wav2vec2-bert", {}, False),
 }
+# Its position bias goes into the attention's mask, with which the fused attention cannot be exported to ONNX
+ATTENTION = {"wav2vec2-bert": "eager"}
 LORA_TARGETS = {"wav2vec2-bert": ("linear_q", "linear_v")}  # the others: q_proj, v_proj
 
 
@@ -58,24 +60,27 @@ class SSLFrontEnd(nn.Module):
 
     def __init__(self, source: str, config: Mapping[str, Any] | None = None, spec_augment: bool = False):
         super().__init__()
+        training = {"layerdrop": 0.0, "apply_spec_augment": spec_augment}
         if source in PRESETS:
             model_type, preset, self.normalize = PRESETS[source]
-            settings = {**preset, **(config or {}), "layerdrop": 0.0, "apply_spec_augment": spec_augment}
-            self.model = AutoModel.from_config(AutoConfig.for_model(model_type, **settings))
-        elif config:
-            raise ValueError(f"the configuration of {source!r} comes with its weights; only presets can be changed")
+            self.config = AutoConfig.for_model(model_type, **{**preset, **(config or {}), **training})
+            self.model = AutoModel.from_config(self.config, attn_implementation=ATTENTION.get(model_type))
         else:
-            self.model = AutoModel.from_pretrained(source, layerdrop=0.0, apply_spec_augment=spec_augment)
-            self.normalize = _extractor_normalizes(source, self.model.config)
-        self.config = self.model.config
-        if self.config.model_type not in {kind for kind, _, _ in PRESETS.values()}:
-            raise ValueError(f"{source!r} is a {self.config.model_type} model, which is not one of those supported")
+            if config:
+                raise ValueError(f"the configuration of {source!r} comes with its weights; only presets can be changed")
+            self.config = AutoConfig.from_pretrained(source, **training)
+            model_type = self.config.model_type
+            if model_type not in {kind for kind, _, _ in PRESETS.values()}:
+                raise ValueError(f"{source!r} is a {model_type} model, which is not one of those supported")
+            attention = ATTENTION.get(model_type)
+            self.model = AutoModel.from_pretrained(source, config=self.config, attn_implementation=attention)
+            self.normalize = _extractor_normalizes(source, self.config)
         if not spec_augment:
             self.model.masked_spec_embed = None  # nothing would ever train it
         self.layers = self.config.num_hidden_layers + 1
         self.hidden = self.config.hidden_size
         self.fbank = None
-        if self.config.model_type == "wav2vec2-bert":
+        if model_type == "wav2vec2-bert":
             self.fbank = Fbank(FbankSettings(mels=80, scale=32768.0, subtract_mean=False))
         for module in self.model.modules():
             if hasattr(module, "torch_multi_head_self_attention"):
@@ -226,4 +231,5 @@ class _WavLMAttention:
             bias = bias.masked_fill(~mask[:, None, None].bool(), torch.finfo(bias.dtype).min)
         dropout = attention.dropout if attention.training else 0.0
         y = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-        return attention.out_proj(y.transpose(1, 2).flatten(2)), None
+        y = torch.cat(y.unbind(1), -1)  # (batch, frames, hidden); not a view of y, whose strides differ when exported
+        return attention.out_proj(y), None
