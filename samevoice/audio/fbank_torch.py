@@ -15,8 +15,8 @@ class Fbank(nn.Module):
     """Log mel energies of a batch of recordings of equal length.
 
     (batch, samples) at 16 kHz in [-1, 1] -> (batch, frames, mels), frames = 1 + (samples - 400) // 160.
-    Equal to `fbank.fbank` (kaldi-native-fbank) within 1e-3 in every filter down to 80 dB under the frame's strongest one;
-    below that the float32 FFTs of both are noise. Raises ValueError for fewer than 400 samples.
+    Equal to `fbank.fbank` (kaldi-native-fbank) within 1e-3 in every filter down to 80 dB under the frame's strongest
+    one; below that the float32 FFTs of both are noise. Raises ValueError for fewer than 400 samples.
 
     >>> Fbank(FbankSettings(mels=80))(torch.randn(2, 16000)).shape
     torch.Size([2, 98, 80])
@@ -50,7 +50,8 @@ def mel_filters(mels: int, low: float = 20.0, high: float = RATE / 2) -> Tensor:
     def to_mel(hertz: Tensor) -> Tensor:
         return 1127.0 * (1.0 + hertz / 700.0).log()
 
-    edges = torch.linspace(*to_mel(torch.tensor([low, high], dtype=torch.float64)).tolist(), mels + 2, dtype=torch.float64)
+    lowest, highest = to_mel(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    edges = torch.linspace(lowest, highest, mels + 2, dtype=torch.float64)
     bins = to_mel(torch.arange(_FFT // 2 + 1, dtype=torch.float64) * RATE / _FFT)[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins - left) / (centre - left)

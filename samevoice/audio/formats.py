@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-SUFFIXES = frozenset(
-    ".wav .flac .mp3 .ogg .opus .oga .m4a .mp4 .webm .aac .aif .aiff .au .wma .mka .mkv .mov .amr .g722 .w64 .caf".split()
-)
+SUFFIXES = frozenset((
+    ".wav", ".flac", ".mp3", ".ogg", ".opus", ".oga", ".m4a", ".mp4", ".webm", ".aac", ".aif", ".aiff", ".au",
+    ".wma", ".mka", ".mkv", ".mov", ".amr", ".g722", ".w64", ".caf",
+))  # fmt: skip
 
 
 def in_folder(folder: Path | str) -> list[str]:

@@ -109,8 +109,8 @@ class QualityMeter:
         if not len(loud) or len(quiet) < 5:
             return None
         noise = max(float(quiet.mean()), 1e-10)  # -100 dB: the floor of 16-bit audio
-        ratio = max(float(loud.mean()) / noise - 1, 0.01)  # speech lies on top of the noise; -20 dB is the least we tell
-        return float(10 * np.log10(ratio))
+        ratio = float(loud.mean()) / noise - 1  # speech lies on top of the noise
+        return float(10 * np.log10(max(ratio, 0.01)))  # -20 dB is the least we tell
 
     def _clipping(self) -> float:
         peak = int(np.flatnonzero(self._levels)[-1])

@@ -4,8 +4,6 @@ from itertools import combinations, combinations_with_replacement
 from pathlib import Path
 from statistics import mean
 
-import typer
-
 import samevoice
 from samevoice.cli.output import BadInput, JsonOption, ModelOption, OfflineOption, load_verifier, print_json, stdout
 

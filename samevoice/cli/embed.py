@@ -41,7 +41,8 @@ def embed(
     if as_json:
         written = [{"path": path, "quality": result.quality} for path, result in embedded]
         problems = [{"path": e.name, "problem": e.problem} for e in failed]
-        print_json({"output": str(output) if embedded else None, "model": verifier.card.name, "embedded": written, "failed": problems})
+        place = str(output) if embedded else None
+        print_json({"output": place, "model": verifier.card.name, "embedded": written, "failed": problems})
     elif embedded:
         stdout.print(f"{len(embedded)} embeddings written to {output}", markup=False, highlight=False)
     for error in failed:
@@ -76,7 +77,8 @@ def _embed_all(verifier, paths: list[str], batch_size: int):
     quiet = len(paths) < 5 or not stderr.is_terminal
     found = dict(track(results, "embedding", len(paths), console=stderr, disable=quiet, transient=True))
     ordered = [(paths[i], found[i]) for i in range(len(paths))]
-    return [r for r in ordered if not isinstance(r[1], AudioError)], [r for _, r in ordered if isinstance(r, AudioError)]
+    failed = [result for _, result in ordered if isinstance(result, AudioError)]
+    return [pair for pair in ordered if not isinstance(pair[1], AudioError)], failed
 
 
 def _write_npz(output: Path, model: str, embedded: list) -> None:

@@ -12,7 +12,7 @@ stdout = Console()
 stderr = Console(stderr=True)
 
 
-class BadInput(ValueError):
+class BadInput(ValueError):  # noqa: N818
     """A user's mistake that the command itself notices; ends in exit status 2."""
 
 

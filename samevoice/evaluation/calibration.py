@@ -38,7 +38,7 @@ def threshold_at(scores: np.ndarray, labels: np.ndarray, false_alarm: float) -> 
     nontargets = np.sort(scores[~labels])[::-1]
     allowed = int(false_alarm * len(nontargets))
     if allowed < 30:
-        raise ValueError(f"{len(nontargets)} nontarget trials are too few to measure a false-alarm rate of {false_alarm:g}")
+        raise ValueError(f"{len(nontargets)} nontargets are too few to measure a false-alarm rate of {false_alarm:g}")
     threshold = float(np.nextafter(nontargets[allowed], np.inf))
     return threshold, float((nontargets >= threshold).mean()), float((scores[labels] < threshold).mean())
 

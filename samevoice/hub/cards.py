@@ -89,7 +89,10 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Card:
-    """The card called so, "default", or the one whose published weights have this hub id. HubError names the nearest."""
+    """The card called so, "default", or the one whose published weights have this hub id.
+
+    HubError names the nearest.
+    """
     name = DEFAULT if name == "default" else name
     if name in names():
         return _shipped(name)

@@ -1,4 +1,4 @@
-"""Bring one published file from where it is: ModelScope, Hugging Face, a wheel on the package index, or this machine."""
+"""Bring one published file: from ModelScope, Hugging Face, a wheel on the package index, or this machine."""
 
 import http.client
 import subprocess

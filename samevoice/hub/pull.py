@@ -43,7 +43,8 @@ def pull(card: Card, offline: bool = False, say: Callable[[str], None] = log) ->
             say(f"failed: {failures[-1]}")
     tried = "\n  ".join(failures) or "its card names no source"
     way_out = "pull it once with a network: " if offline else "try again with a network: "
-    raise HubError(f"{card.name} is not in the cache and could not be fetched:\n  {tried}\n{way_out}samevoice models pull {card.name}")
+    way_out += f"samevoice models pull {card.name}"
+    raise HubError(f"{card.name} is not in the cache and could not be fetched:\n  {tried}\n{way_out}")
 
 
 def _pull_from(source: Source, card: Card, target: Path) -> Path:

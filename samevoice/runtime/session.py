@@ -14,7 +14,7 @@ class Session:
     """Filter banks, float32 (batch, frames, mels), to embeddings, float32 (batch, dim). Safe to call from threads."""
 
     def __init__(self, path: Path, device: str = "cpu"):
-        """device: "cpu" or "cuda". Raises ValueError if this ONNX Runtime lacks it, HubError if the file is no model."""
+        """device: "cpu" or "cuda"; ValueError if this ONNX Runtime lacks it. HubError if the file is no model."""
         if device not in _PROVIDERS:
             raise ValueError(f"unknown device {device!r}; valid: {', '.join(_PROVIDERS)}")
         if _PROVIDERS[device] not in onnxruntime.get_available_providers():
@@ -28,4 +28,4 @@ class Session:
         self._input = self._session.get_inputs()[0].name
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
-        return self._session.run(None, {self._input: features})[0]
+        return np.asarray(self._session.run(None, {self._input: features})[0])

@@ -12,7 +12,7 @@ import numpy as np
 
 from samevoice.audio.decode import MAX_HOURS, Audio, AudioError
 from samevoice.audio.quality import Quality
-from samevoice.hub import HubError, cards, find_model
+from samevoice.hub import cards, find_model
 from samevoice.runtime.pieces import Piece, Recording
 from samevoice.runtime.session import Session
 
@@ -51,7 +51,9 @@ class Verification:
         return [f"first: {w}" for w in self.a.warnings] + [f"second: {w}" for w in self.b.warnings]
 
 
-def load(model: str | os.PathLike = "default", device: str = "cpu", offline: bool = False, max_hours: float = MAX_HOURS):
+def load(
+    model: str | os.PathLike = "default", device: str = "cpu", offline: bool = False, max_hours: float = MAX_HOURS
+) -> "Verifier":
     """A `Verifier` for a card's name, a folder with `card.yaml` and `model.onnx`, or a hub id; fetched if need be.
 
     device: "cpu" or "cuda". offline: touch no network. max_hours: refuse longer recordings.
@@ -113,10 +115,12 @@ class Verifier:
         """
         limit, reason = self.threshold(threshold, operating_point)
         results = dict(self.embed_each([a, b]))
-        for result in (results[0], results[1]):
-            if isinstance(result, AudioError):
-                raise result
-        return self.decide(results[0], results[1], limit, reason)
+        first, second = results[0], results[1]
+        if isinstance(first, AudioError):
+            raise first
+        if isinstance(second, AudioError):
+            raise second
+        return self.decide(first, second, limit, reason)
 
     def decide(self, a: Embedded, b: Embedded, threshold: float, reason: str) -> Verification:
         """`verify` for recordings already embedded, with what `threshold` gave."""
