@@ -4,6 +4,7 @@ import io
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
@@ -14,6 +15,8 @@ import soxr
 RATE = 16000
 BLOCK_SECONDS = 20
 MAX_HOURS = 2.0
+_UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's number of frames where a flac's header was written before its end was known
+_HEADERLESS = {".g722": "g722"}  # FFmpeg must be told of these
 
 # A path, the bytes of a file, an open binary file, or (samples, rate)
 Audio: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO | tuple[Any, int]"
@@ -56,6 +59,8 @@ def open_audio(audio: Audio, max_hours: float = MAX_HOURS) -> Source:
     else:
         name, file = _open_file(audio)
         source = _from_soundfile(name, file, max_hours) or _from_ffmpeg(name, file)
+        if file is not audio:
+            source = Source(name, source.rate, _closing(source.blocks, file))
     return Source(source.name, source.rate, _checked(source, max_hours))
 
 
@@ -79,6 +84,11 @@ def display_name(audio: Audio) -> str:
     if isinstance(audio, (str, os.PathLike)):
         return os.fspath(audio)
     return str(getattr(audio, "name", "file object"))
+
+
+def _closing(blocks: Iterator[np.ndarray], file: BinaryIO) -> Iterator[np.ndarray]:
+    with file:
+        yield from blocks
 
 
 def _checked(source: Source, max_hours: float) -> Iterator[np.ndarray]:
@@ -111,11 +121,10 @@ def _open_file(audio: Any) -> tuple[str, BinaryIO]:
     if isinstance(audio, (bytes, bytearray, memoryview)):
         file: BinaryIO = io.BytesIO(audio)
     elif isinstance(audio, (str, os.PathLike)):
-        path = Path(audio)
-        if path.is_dir():
-            raise AudioError(name, "is a folder; name the recordings in it")
         try:
-            file = path.open("rb")
+            if Path(audio).is_dir():
+                raise AudioError(name, "is a folder; name the recordings in it")
+            file = Path(audio).open("rb")  # noqa: SIM115 (closed when its blocks end)
         except FileNotFoundError:
             raise AudioError(name, "no such file; check the path") from None
         except PermissionError:
@@ -128,7 +137,11 @@ def _open_file(audio: Any) -> tuple[str, BinaryIO]:
         raise TypeError(
             f"audio must be a path, bytes, a seekable binary file or (samples, rate), not {type(audio).__name__}"
         )
-    if file.seek(0, io.SEEK_END) == 0:
+    try:
+        size = file.seek(0, io.SEEK_END)
+    except OSError:
+        raise AudioError(name, "is a pipe, and we must be able to go back in a recording; write it to a file") from None
+    if size == 0:
         raise AudioError(name, "is empty (0 bytes); record or copy it again")
     file.seek(0)
     return name, file
@@ -136,10 +149,12 @@ def _open_file(audio: Any) -> tuple[str, BinaryIO]:
 
 def _from_samples(samples: Any, rate: int) -> Source:
     array = np.asarray(samples)
-    if isinstance(rate, bool) or int(rate) != rate or rate <= 0:
+    if isinstance(rate, bool) or not isinstance(rate, Real) or rate <= 0 or rate % 1 != 0:
         raise AudioError("samples", f"the rate must be a positive whole number of hertz, not {rate!r}")
     if array.ndim not in (1, 2):
         raise AudioError("samples", f"must have one axis, or two with the channels; got shape {array.shape}")
+    if array.size == 0:
+        raise AudioError("samples", f"holds no audio samples, shape {array.shape}; record it again")
     if array.ndim == 2 and array.shape[0] < array.shape[1]:
         array = array.T  # (samples, channels)
     if array.dtype.kind not in "iuf":
@@ -167,10 +182,13 @@ def _mono(block: np.ndarray) -> np.ndarray:
 
 
 def _from_soundfile(name: str, file: BinaryIO, max_hours: float) -> Source | None:
-    """None when libsndfile does not know the format."""
+    """None when libsndfile does not know the format, or the length, without which it can't read."""
     try:
         sound = soundfile.SoundFile(file)
-    except soundfile.LibsndfileError:
+    except (soundfile.LibsndfileError, TypeError):  # TypeError: a name that ends in .raw, and no rate given
+        file.seek(0)
+        return None
+    if sound.frames >= _UNKNOWN_LENGTH:
         file.seek(0)
         return None
     hours = sound.frames / sound.samplerate / 3600
@@ -205,13 +223,13 @@ def _from_ffmpeg(name: str, file: BinaryIO) -> Source:
     import av  # 0.1 s to import, and most recordings don't need it
 
     av.logging.set_level(av.logging.PANIC)
-    # A path tells FFmpeg the format of raw streams such as .g722
-    target = name if Path(name).is_file() else file
+    # Never the path, and no protocol: a playlist among the recordings must not make us open what it names.
     try:
-        container = av.open(target)
+        container = av.open(file, format=_HEADERLESS.get(Path(name).suffix), options={"protocol_whitelist": "none"})
     except (av.FFmpegError, ValueError, OSError):
         raise AudioError(
-            name, "is not a recording we can read (wav, flac, mp3, ogg, opus, m4a, mp4, webm, aac ...); check its content"
+            name,
+            "is not a recording we can read (wav, flac, mp3, ogg, opus, m4a, mp4, webm, aac ...); check its content",
         ) from None
     if not container.streams.audio:
         raise AudioError(name, "has no sound track; name a file that has one")
@@ -223,6 +241,9 @@ def _from_ffmpeg(name: str, file: BinaryIO) -> Source:
         with container:
             try:
                 for frame in container.decode(audio=0):
+                    if frame.sample_rate != rate:
+                        rates = f"{rate} to {frame.sample_rate} Hz"
+                        raise AudioError(name, f"changes its sample rate from {rates}; cut it there")
                     for converted in to_float.resample(frame):
                         pending.append(converted.to_ndarray().mean(axis=0, dtype=np.float32))
                         waiting += len(pending[-1])
