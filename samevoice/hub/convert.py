@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samevoice.audio.fbank import FbankSettings
-from samevoice.hub import cards
+from samevoice.hub import cards, state
 from samevoice.hub.checkpoint import read_checkpoint
 from samevoice.hub.errors import HubError
 from samevoice.hub.find import CARD_FILE, MODEL_FILE
@@ -67,7 +67,6 @@ def load_network(folder: Path) -> "SpeakerNetwork":
     """The torch network of a model's folder, in evaluation mode. Raises HubError for a folder that isn't one."""
     import safetensors.torch
 
-    from samevoice.hub.reference import check_state
     from samevoice.models import create
 
     for name in (CARD_FILE, WEIGHTS_FILE):
@@ -77,13 +76,13 @@ def load_network(folder: Path) -> "SpeakerNetwork":
     network = create(card.architecture, **card.config)
     weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
     try:
-        check_state(str(folder), network.state_dict(), weights)
+        state.check(str(folder), state.shapes(network.state_dict()), state.shapes(weights))
     except ValueError as error:
         raise HubError(str(error)) from None
     network.load_state_dict(weights)
     return network.eval()
 
 
-def _network_only(state: dict[str, Any]) -> dict[str, Any]:
+def _network_only(weights: dict[str, Any]) -> dict[str, Any]:
     """WeSpeaker saves its loss's class centres ("projection") with the network; no embedding needs them."""
-    return {name: value for name, value in state.items() if not name.startswith("projection.")}
+    return {name: value for name, value in weights.items() if not name.startswith("projection.")}

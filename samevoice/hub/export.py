@@ -38,8 +38,7 @@ def export_graph(network: "SpeakerNetwork", name: str) -> None:
     """Write the network without its weights to hub/graphs, for `graphs.fill`. The gate is run on the filled graph."""
     import onnx
 
-    program = _program(network, optimize=False)
-    model = program.model_proto
+    model = _program(network).model_proto
     shapes = {tensor.name: list(tensor.dims) for tensor in model.graph.initializer}
     for tensor in model.graph.initializer:
         size = len(tensor.raw_data)
@@ -72,7 +71,10 @@ def example(network: "SpeakerNetwork", batch: int, frames: int) -> "Tensor":
     return torch.randn(shape, generator=torch.Generator().manual_seed(frames))
 
 
-def _program(network: "SpeakerNetwork", optimize: bool):
+def _program(network: "SpeakerNetwork"):
+    """The exporter's program, not optimised: its optimiser folds BatchNorms, so that weights lose their names, and drops
+    additions as small as the 1e-8 under the root of statistics pooling. ONNX Runtime folds when it loads the file.
+    """
     import torch
 
     length_axis = 2 if network.input_kind == "hidden" else 1
@@ -83,7 +85,7 @@ def _program(network: "SpeakerNetwork", optimize: bool):
             network.eval(),
             (example(network, 2, 200),),
             dynamo=True,
-            optimize=optimize,
+            optimize=False,
             verbose=False,
             dynamic_shapes=(dynamic,),
             input_names=["input"],
@@ -94,7 +96,7 @@ def _program(network: "SpeakerNetwork", optimize: bool):
 def _write(network: "SpeakerNetwork", path: Path) -> None:
     import onnx
 
-    model = _program(network, optimize=True).model_proto
+    model = _program(network).model_proto
     _strip(model)
     onnx.save(model, path)
 
@@ -108,7 +110,7 @@ def _strip(model) -> None:
 
 
 def _gate(network: "SpeakerNetwork", path: Path) -> float:
-    """The largest difference between torch's and ONNX Runtime's embeddings, relative to an embedding's largest value."""
+    """The largest difference of ONNX Runtime's embeddings from torch's, relative to an embedding's largest value."""
     import onnxruntime
     import torch
 
@@ -122,5 +124,16 @@ def _gate(network: "SpeakerNetwork", path: Path) -> float:
         difference = np.abs(found - expected).max(axis=1) / np.abs(expected).max(axis=1)
         worst = max(worst, float(difference.max()))
         if not worst <= TOLERANCE:  # a NaN fails too
-            raise HubError(f"ONNX and torch differ by {worst:.1e} of the embedding on {batch} x {frames} frames; not written")
+            where = f"{batch} x {frames} frames"
+            raise HubError(f"ONNX and torch differ by {worst:.1e} of the embedding on {where}; not written")
     return worst
+
+
+def export_graphs() -> None:
+    """Write the graph of every card that wants one, with random weights' names and shapes: `make graphs`."""
+    from samevoice.hub import cards
+    from samevoice.models import create
+
+    wanted = {card.graph: card for card in map(cards.find, cards.names()) if card.graph}
+    for graph, card in wanted.items():
+        export_graph(create(card.architecture, **card.config), graph)

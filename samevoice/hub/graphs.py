@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from samevoice.hub import state
 from samevoice.hub.errors import HubError
 
 FOLDER = Path(__file__).parent / "graphs"
@@ -27,15 +28,10 @@ def fill(graph: str, weights: Mapping[str, np.ndarray], target: Path) -> None:
     weights = {name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")}
     model = gzip.decompress((FOLDER / f"{graph}.onnx.gz").read_bytes())
     expected = parameters(graph)
-    problems = [f"missing {name} {shape}" for name, shape in expected.items() if name not in weights]
-    problems += [f"unknown {name} {list(value.shape)}" for name, value in weights.items() if name not in expected]
-    problems += [
-        f"{name} is {list(weights[name].shape)}, expected {shape}"
-        for name, shape in expected.items()
-        if name in weights and list(weights[name].shape) != shape
-    ]
-    if problems:
-        raise HubError(f"these weights are not {graph}'s:\n  " + "\n  ".join(problems))
+    try:
+        state.check(graph, expected, state.shapes(weights))
+    except ValueError as error:
+        raise HubError(str(error)) from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC  # portable folding only

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from samevoice.hub import state
 from samevoice.hub.conventions import Convention, convention
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def from_reference(source: str, architecture: str, state_dict: Mapping[str, Any]
     rules = convention(source, architecture)
     network = create(architecture, **{**rules.config, **_told_by_shapes(rules, state_dict), **config})
     theirs = {name: torch.as_tensor(value) for name, value in rules.rename(state_dict).items()}
-    check_state(f"{source} {architecture}", network.state_dict(), theirs)
+    state.check(f"{source} {architecture}", state.shapes(network.state_dict()), state.shapes(theirs))
     network.load_state_dict(theirs)
     return network.eval()
 
@@ -31,18 +32,5 @@ def from_reference(source: str, architecture: str, state_dict: Mapping[str, Any]
 def _told_by_shapes(rules: Convention, state_dict: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return rules.configure(state_dict) if rules.configure else {}
-    except (KeyError, IndexError):  # a parameter is missing or has too few axes: check_state lists it with the others
+    except (KeyError, IndexError):  # a parameter is missing or has too few axes: state.check lists it with the others
         return {}
-
-
-def check_state(what: str, expected: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-    """ValueError unless both hold the same names with the same shapes; it lists every difference."""
-    problems = [f"missing {name} {tuple(value.shape)}" for name, value in expected.items() if name not in given]
-    problems += [f"unknown {name} {tuple(value.shape)}" for name, value in given.items() if name not in expected]
-    problems += [
-        f"{name} is {tuple(given[name].shape)}, expected {tuple(value.shape)}"
-        for name, value in expected.items()
-        if name in given and tuple(given[name].shape) != tuple(value.shape)
-    ]
-    if problems:
-        raise ValueError(f"these weights are not {what}'s with this configuration:\n  " + "\n  ".join(problems))
