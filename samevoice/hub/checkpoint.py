@@ -6,6 +6,7 @@ them. The reader knows the handful of names such a pickle needs and refuses ever
 
 import collections
 import io
+import math
 import pickle
 import zipfile
 from pathlib import Path
@@ -26,6 +27,13 @@ _DTYPES = {
     "ByteStorage": "u1",
     "BoolStorage": "?",
 }
+_MOST_REPEATED = 1 << 20  # values of an expanded tensor: more of them would be a small file that fills the memory
+
+# What unpickling nonsense can end in
+_REFUSED = (
+    pickle.UnpicklingError, AttributeError, EOFError, LookupError, MemoryError, OverflowError, RecursionError,
+    TypeError, ValueError,
+)  # fmt: skip
 
 
 def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
@@ -34,15 +42,20 @@ def read_checkpoint(path: Path) -> dict[str, np.ndarray]:
     The state dict may be the whole file or sit under "state_dict" or "model". Raises HubError if the file is no such
     zip, is damaged, or its pickle asks for anything but plain tensors.
     """
+    if not Path(path).is_file():
+        raise HubError(f"{path}: no such file")
     try:
         with zipfile.ZipFile(path) as archive:
             loaded = _Reader(archive, path).load()
-    except zipfile.BadZipFile:
+    except zipfile.BadZipFile as error:
+        with open(path, "rb") as file:
+            if file.read(2) == b"PK":
+                raise HubError(f"{path}: damaged or cut short ({error}); copy it again") from None
         raise HubError(
             f"{path}: not a checkpoint in PyTorch's zip format; if it is an older one, load it with "
             "torch.load(weights_only=True) and write it again with torch.save"
         ) from None
-    except (pickle.UnpicklingError, KeyError, EOFError, TypeError, IndexError, ValueError) as error:
+    except _REFUSED as error:
         raise HubError(f"{path}: refused or damaged checkpoint: {error}") from None
     return _state_dict(loaded, path)
 
@@ -88,6 +101,8 @@ def _tensor(storage: np.ndarray, offset: int, size: tuple, stride: tuple, *_: An
     last = offset + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     if min((offset, *size, *stride)) < 0 or (0 not in size and last >= len(storage)):
         raise pickle.UnpicklingError("a tensor reaches outside of its storage")
+    if math.prod(size) > max(len(storage), _MOST_REPEATED):
+        raise pickle.UnpicklingError(f"a tensor of {math.prod(size)} values repeats {len(storage)} stored ones")
     strides = tuple(step * storage.itemsize for step in stride)
     return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()
 
@@ -96,6 +111,9 @@ def _state_dict(loaded: Any, path: Path) -> dict[str, np.ndarray]:
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    if not isinstance(loaded, dict) or not all(isinstance(v, np.ndarray) for v in loaded.values()) or not loaded:
+    named = isinstance(loaded, dict) and all(
+        isinstance(name, str) and isinstance(value, np.ndarray) for name, value in loaded.items()
+    )
+    if not loaded or not named:
         raise HubError(f"{path}: holds no state dict (parameter names to tensors)")
     return dict(loaded)
