@@ -16,6 +16,8 @@ TIMEOUT = 20  # seconds without an answer before the next source is tried
 
 def fetch(source: Source, folder: Path) -> Path:
     """Download the source's file into `folder` and return its path. HubError says why not."""
+    if source.kind not in _FETCHERS:
+        raise HubError(f"unknown kind of source {source.kind!r}; valid: {', '.join(_FETCHERS)}")
     return _FETCHERS[source.kind](source, folder)
 
 
@@ -27,21 +29,24 @@ def _modelscope(source: Source, folder: Path) -> Path:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as answer, target.open("wb") as file:
             while block := answer.read(1 << 20):
                 file.write(block)
+            promised = answer.headers["Content-Length"]
     except (urllib.error.URLError, http.client.HTTPException, OSError) as error:
         raise HubError(f"{url}: {getattr(error, 'reason', None) or error}") from None
+    if promised and target.stat().st_size != int(promised):
+        raise HubError(f"{url}: the connection ended after {target.stat().st_size} of {promised} bytes")
     return target
 
 
 def _huggingface(source: Source, folder: Path) -> Path:
     import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         path = huggingface_hub.hf_hub_download(
             source.id, source.file, revision=source.revision or None, local_dir=folder, etag_timeout=TIMEOUT
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise HubError(f"huggingface.co/{source.id}: {str(error).splitlines()[0]}") from None
+    except Exception as error:  # its own errors and those of its HTTP library, which differs from release to release
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HubError(f"huggingface.co/{source.id}: {reason}") from None
     return Path(path)
 
 

@@ -38,7 +38,7 @@ def pull(card: Card, offline: bool = False, say: Callable[[str], None] = log) ->
         say(f"fetching {card.name} from {source}")
         try:
             return _pull_from(source, card, target)
-        except HubError as error:
+        except (HubError, ValueError) as error:  # ValueError: parameter names that are not the convention's
             failures.append(f"{source}: {error}")
             say(f"failed: {failures[-1]}")
     tried = "\n  ".join(failures) or "its card names no source"
@@ -50,7 +50,7 @@ def pull(card: Card, offline: bool = False, say: Callable[[str], None] = log) ->
 def _pull_from(source: Source, card: Card, target: Path) -> Path:
     with tempfile.TemporaryDirectory(prefix="samevoice-") as folder:
         file = fetch(source, Path(folder))
-        _verify(file, source, card)
+        digest = _verified(file, source, card)
         with replacing(target) as temporary:
             if card.graph is None:
                 shutil.copyfile(file, temporary)
@@ -58,17 +58,18 @@ def _pull_from(source: Source, card: Card, target: Path) -> Path:
                 assert card.convention is not None
                 weights = convention(card.convention, card.architecture).rename(read_checkpoint(file))
                 graphs.fill(card.graph, weights, temporary)
+        if source.sha256 is None:  # only now: later files are held to it, so it must be one that makes a model
+            cache.record_hash(card, source, digest)
     return target
 
 
-def _verify(file: Path, source: Source, card: Card) -> None:
+def _verified(file: Path, source: Source, card: Card) -> str:
     expected = source.sha256 or cache.recorded_hash(card, source)
     digest = hashlib.sha256()
     with file.open("rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
     found = digest.hexdigest()
-    if expected is None:
-        cache.record_hash(card, source, found)
-    elif found != expected:
+    if expected not in (None, found):
         raise HubError(f"the file's sha256 is {found}, expected {expected}: damaged, or not the file it was")
+    return found
