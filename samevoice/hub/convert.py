@@ -1,5 +1,6 @@
 """Another toolkit's checkpoint to a model's folder of ours: card.yaml, model.safetensors, model.onnx. Needs torch."""
 
+import dataclasses
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,7 @@ def convert(checkpoint: Path, source: str, architecture: str, folder: Path, **co
         name=folder.name,
         architecture=architecture,
         config=network.config,
-        features=FEATURES[source],
+        features=dataclasses.replace(FEATURES[source], mels=network.config["mels"]),
         licence="that of the checkpoint",
         trained_on="see the checkpoint's own page",
         notes=f"converted from {checkpoint.name} of {source}",
@@ -65,6 +66,7 @@ def convert(checkpoint: Path, source: str, architecture: str, folder: Path, **co
 
 def load_network(folder: Path) -> "SpeakerNetwork":
     """The torch network of a model's folder, in evaluation mode. Raises HubError for a folder that isn't one."""
+    import safetensors
     import safetensors.torch
 
     from samevoice.models import create
@@ -73,12 +75,12 @@ def load_network(folder: Path) -> "SpeakerNetwork":
         if not (folder / name).is_file():
             raise HubError(f"{folder / name}: no such file; `samevoice models convert` and training write such folders")
     card = cards.read_card(folder / CARD_FILE)
-    network = create(card.architecture, **card.config)
-    weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
     try:
+        network = create(card.architecture, **card.config)
+        weights = safetensors.torch.load_file(folder / WEIGHTS_FILE)
         state.check(str(folder), state.shapes(network.state_dict()), state.shapes(weights))
-    except ValueError as error:
-        raise HubError(str(error)) from None
+    except (ValueError, safetensors.SafetensorError) as error:
+        raise HubError(f"{folder}: {error}") from None
     network.load_state_dict(weights)
     return network.eval()
 
