@@ -72,8 +72,8 @@ def example(network: "SpeakerNetwork", batch: int, frames: int) -> "Tensor":
 
 
 def _program(network: "SpeakerNetwork"):
-    """The exporter's program, not optimised: its optimiser folds BatchNorms, so that weights lose their names, and drops
-    additions as small as the 1e-8 under the root of statistics pooling. ONNX Runtime folds when it loads the file.
+    """The exporter's program, not optimised: its optimiser folds BatchNorms, so that weights lose their names, and
+    drops additions as small as the 1e-8 under the root of statistics pooling. ONNX Runtime folds when it loads it.
     """
     import torch
 

@@ -20,7 +20,7 @@ def find_model(
     offline: touch no network. say: told what is fetched from where.
     Raises HubError if there is no such model, or it must be fetched and can't be.
     """
-    folder = Path(model)
+    folder = Path(model).expanduser()
     if folder.is_dir():
         for name in (CARD_FILE, MODEL_FILE):
             if not (folder / name).is_file():
