@@ -2,6 +2,7 @@
 
 import json
 import sys
+import traceback
 
 import typer
 
@@ -9,6 +10,7 @@ from samevoice.cli import demo, embed, export, models, verify
 from samevoice.cli.output import BadInput, stderr
 
 TRAIN_PACKAGES = {"onnx", "onnxscript", "safetensors", "sklearn", "torch"}
+DEFECT = 70  # EX_SOFTWARE: Python's own 1 would tell a program that the voices differ
 
 app = typer.Typer(
     name="samevoice",
@@ -26,7 +28,7 @@ app.add_typer(models.app, name="models")
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one clear line and exit status 2."""
+    """Run the command line; bad input ends in one clear line and exit status 2, a defect of ours in 70."""
     try:
         app()
     except KeyboardInterrupt:
@@ -38,7 +40,8 @@ def main() -> None:
     except Exception as error:
         message = _for_user(error)
         if message is None:
-            raise
+            traceback.print_exc()
+            sys.exit(DEFECT)
         if "--json" in sys.argv:
             print(json.dumps({"error": message}, ensure_ascii=False))
         stderr.print("error:", message, style="red", markup=False, highlight=False, soft_wrap=True)

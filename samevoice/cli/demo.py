@@ -5,7 +5,16 @@ from pathlib import Path
 from statistics import mean
 
 import samevoice
-from samevoice.cli.output import BadInput, JsonOption, ModelOption, OfflineOption, load_verifier, print_json, stdout
+from samevoice.cli.output import (
+    BadInput,
+    JsonOption,
+    ModelOption,
+    OfflineOption,
+    bad_input,
+    load_verifier,
+    print_json,
+    stdout,
+)
 
 
 def demo(model: ModelOption = "default", offline: OfflineOption = False, as_json: JsonOption = False) -> None:
@@ -15,7 +24,8 @@ def demo(model: ModelOption = "default", offline: OfflineOption = False, as_json
 
     folder = samples()
     verifier = load_verifier(model, "cpu", offline, max_hours=2.0)
-    threshold, reason = verifier.threshold()
+    with bad_input():
+        threshold, reason = verifier.threshold()
     paths = in_folder(folder)
     embedded = dict(verifier.embed_each(paths))
     pairs = []
@@ -33,6 +43,7 @@ def demo(model: ModelOption = "default", offline: OfflineOption = False, as_json
     stdout.print(
         f"{len(paths)} recordings, {len(pairs)} pairs, {wrong} wrong decisions ({wrong / len(pairs):.1%}); "
         f"EER {rate:.2%}\nmodel {verifier.card.name}, same voice from {threshold:.3f}: {reason}",
+        markup=False,
         highlight=False,
     )
     _show_next(folder)

@@ -52,8 +52,8 @@ def _show(result, a: str, b: str) -> None:
     facts.add_row("score", f"{result.score:.3f}  (cosine; same from {result.threshold:.3f})")
     if result.llr is not None:
         facts.add_row("llr", f"{result.llr:+.1f}  ({odds(result.llr)})")
-    facts.add_row("threshold", result.threshold_reason)
-    facts.add_row("model", result.model)
+    facts.add_row("threshold", Text(result.threshold_reason))
+    facts.add_row("model", Text(result.model))
     for label, path, quality in (("first", a, result.a), ("second", b, result.b)):
         facts.add_row(label, Text(f"{path}: {describe(quality)}"))
     stdout.print(facts)
