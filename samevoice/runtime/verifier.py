@@ -83,8 +83,10 @@ class Verifier:
     def embed_many(self, audios: Sequence[Audio], batch_size: int = 16) -> np.ndarray:
         """The embeddings of several recordings, float32 (n, dim), each the same as it has alone.
 
-        Raises AudioError at the first recording that can't be used; `embed_each` goes on.
+        Raises AudioError at the first recording that can't be used (`embed_each` goes on), ValueError for none at all.
         """
+        if not len(audios):
+            raise ValueError("no recordings to embed")
         embeddings = {}
         for index, result in self.embed_each(audios, batch_size):
             if isinstance(result, AudioError):
