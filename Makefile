@@ -21,7 +21,7 @@ lint: .venv/installed-dev
 	$(BIN)/pyright
 
 docs: .venv/installed-dev  ## the generated tables in docs/
-	$(BIN)/python -m samevoice.models.table > docs/models.md
+	$(BIN)/python docs/make_models.py
 
 graphs: .venv/installed-dev  ## the weight-less ONNX graphs that cards are pulled into
 	$(BIN)/python -c "from samevoice.hub.export import export_graphs; export_graphs()"

@@ -47,12 +47,10 @@ class Fbank(nn.Module):
 def mel_filters(mels: int, low: float = 20.0, high: float = RATE / 2) -> Tensor:
     """Kaldi's triangles, even in mel and not normalised: (257, mels); the bin at 8 kHz belongs to none."""
 
-    def to_mel(hertz: Tensor) -> Tensor:
-        return 1127.0 * (1.0 + hertz / 700.0).log()
-
-    lowest, highest = to_mel(torch.tensor([low, high], dtype=torch.float64)).tolist()
+    lowest, highest = (1127.0 * math.log1p(hertz / 700.0) for hertz in (low, high))
     edges = torch.linspace(lowest, highest, mels + 2, dtype=torch.float64)
-    bins = to_mel(torch.arange(_FFT // 2 + 1, dtype=torch.float64) * RATE / _FFT)[:, None]
+    hertz = torch.arange(_FFT // 2 + 1, dtype=torch.float64) * RATE / _FFT
+    bins = 1127.0 * torch.log1p(hertz / 700.0)[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     rising = (bins - left) / (centre - left)
     falling = (right - bins) / (right - centre)

@@ -26,9 +26,10 @@ ARCHITECTURES: dict[str, tuple[str, str, dict[str, Any]]] = {
     # Densely connected time-delay networks
     "campplus": ("campplus", "CAMPlusPlus", {}),
     "d_tdnn": ("d_tdnn", "DTDNN", {}),
-    # Time-delay networks; `channels=1024` makes the wide ECAPA-TDNN
+    # Time-delay networks
     "xvector": ("xvector", "XVector", {}),
     "ecapa_tdnn": ("ecapa_tdnn", "ECAPATDNN", {}),
+    "ecapa_tdnn_c1024": ("ecapa_tdnn", "ECAPATDNN", {"channels": 1024}),
     # NeXt-TDNN and NeXt-TDNN-l at the sizes of the paper's Table 2, C=256 and B=3 first
     "nexttdnn": ("nexttdnn", "NeXtTDNN", {}),
     "nexttdnn_c384_b1": ("nexttdnn", "NeXtTDNN", {"channels": 384, "depth": 1}),
