@@ -19,7 +19,8 @@ class Quality:
     """The record of one recording.
 
     seconds: its length. speech_seconds: how much of it Silero VAD takes for speech (probability over 0.5).
-    snr_db: power in speech chunks over power outside them, in decibels; None if nothing but speech was heard.
+    snr_db: power in speech chunks over power outside them (less its loudest tenth), in decibels; None if nothing but
+        speech was heard.
     clipping: the share of samples within 1 % of the loudest one, above what natural speech has where the recorder was
         overdriven. bandwidth_hz: the highest frequency within 55 dB of the strongest, in the speech.
     """
@@ -105,9 +106,10 @@ class QualityMeter:
     def _snr(self) -> float | None:
         speech, power = np.concatenate(self._speech), np.concatenate(self._power)
         # Half-way probabilities are the borders of words: neither clean speech nor clean noise.
-        loud, quiet = power[speech > 0.5], power[speech < 0.1]
+        loud, quiet = power[speech > 0.5], np.sort(power[speech < 0.1])
         if not len(loud) or len(quiet) < 5:
             return None
+        quiet = quiet[: -(-len(quiet) * 9 // 10)]  # the loudest tenth may be ends of words that the detector missed
         noise = max(float(quiet.mean()), 1e-10)  # -100 dB: the floor of 16-bit audio
         ratio = float(loud.mean()) / noise - 1  # speech lies on top of the noise
         return float(10 * np.log10(max(ratio, 0.01)))  # -20 dB is the least we tell
