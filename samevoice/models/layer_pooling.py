@@ -149,10 +149,8 @@ class LayerAttentivePooling(nn.Module):
         if self.training:
             latent = self.in_weight(self.in_norm(x.flatten(0, 2)).view_as(x))
         else:
-            norm = self.in_norm
-            latent = F.linear(
-                x, *_normalised_projection(norm.eps, norm.running_mean, norm.running_var, *self._projection())
-            )
+            learnt = _learnt(self.in_norm)
+            latent = F.linear(x, *_normalised_projection(self.in_norm.eps, *learnt, *self._projection()))
         latent = latent.unflatten(-1, (self.heads, -1))
         significance = _significance(latent.amax(-1), latent.mean(-1), *self._squeeze_excitation())
         weights = significance.sigmoid() if self.pooling == "sigmoid-max" else significance.softmax(1)
@@ -167,12 +165,18 @@ class LayerAttentivePooling(nn.Module):
     def _train_sigmoid_max(self, x: Tensor) -> Tensor:
         norm = self.in_norm
         rows = x.detach().flatten(0, 2)
-        mean, var = torch.batch_norm_update_stats(rows, norm.running_mean, norm.running_var, norm.momentum)
+        assert norm.momentum is not None
+        mean, var = torch.batch_norm_update_stats(rows, *_learnt(norm), norm.momentum)
+        assert norm.num_batches_tracked is not None
         norm.num_batches_tracked += 1
-        kept = F.dropout(x.new_ones(*x.shape[:3], self.heads), self.dropout)  # dropout's factor of each weight
-        return _SigmoidMax.apply(
-            x, kept, self.heads, norm.eps, mean, var, *self._projection(), *self._squeeze_excitation()
-        )
+        ones = self.sq_weight.new_ones(*x.shape[:3], self.heads)
+        kept = F.dropout(ones, self.dropout)  # dropout's factor of each weight
+        device = x.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
+        with torch.autocast(device, enabled=False):
+            return _SigmoidMax.apply(
+                x, kept, dtype, norm.eps, mean, var, *self._projection(), *self._squeeze_excitation()
+            )
 
 
 class _SigmoidMax(torch.autograd.Function):
@@ -181,27 +185,31 @@ class _SigmoidMax(torch.autograd.Function):
     The input's normalisation is folded into W_in, so the states are read as they are. Forward keeps of each latent
     value only which layer won and with what value, and the statistics of equation (3); backward rebuilds the latent
     values' gradient from those. Both work on a few recordings at a time.
+
+    dtype: of the latent values and the two large products; the layers' weights are computed in the parameters' own.
     """
 
     @staticmethod
-    def forward(ctx, x, kept, heads, eps, mean, var, *parameters):
+    def forward(ctx, x, kept, dtype, eps, mean, var, *parameters):
         *projection, sq_weight, sq_bias, ex_weight, ex_bias = parameters
-        weight, bias = _normalised_projection(eps, mean, var, *projection)
-        batch, layers, frames, hidden = x.shape
-        y, value = x.new_empty(2, batch, frames, heads, hidden // heads)
+        weight, bias = (p.to(dtype) for p in _normalised_projection(eps, mean, var, *projection))
+        (batch, layers, frames, hidden), heads = x.shape, kept.shape[-1]
+        y, value = x.new_empty(2, batch, frames, heads, hidden // heads, dtype=dtype)
         winner = torch.empty_like(y, dtype=torch.uint8)
-        largest, average = x.new_empty(2, batch, layers, frames, heads)
+        largest, average = kept.new_empty(2, *kept.shape)
         where = torch.empty_like(largest, dtype=torch.int64)
-        scratch = x.new_empty(2, _chunk_size(x), layers, frames, heads, hidden // heads)
+        scratch = y.new_empty(2, _chunk_size(x), layers, frames, heads, hidden // heads)
         for states, keep, *results in _chunks(x, kept, y, winner, value, largest, where, average):
             latent, scaled = scratch[:, : len(states)]  # (chunk, layers, frames, heads, d)
-            torch.addmm(bias, states.flatten(0, 2), weight.T, out=latent.flatten(0, 2).flatten(1))
-            top = latent.max(-1)
-            centre = latent.mean(-1)
-            weights = _significance(top.values, centre, sq_weight, sq_bias, ex_weight, ex_bias).sigmoid() * keep
-            best = torch.mul(latent, weights[..., None], out=scaled).max(1)  # (chunk, frames, heads, d)
-            winners_value = latent.gather(1, best.indices[:, None])[:, 0]
-            for result, part in zip(results, (*best, winners_value, *top, centre), strict=True):
+            torch.addmm(bias, states.flatten(0, 2).to(dtype), weight.T, out=latent.flatten(0, 2).flatten(1))
+            top, top_at = latent.max(-1)
+            top, centre = top.to(kept.dtype), latent.mean(-1, dtype=kept.dtype)
+            weights = _significance(top, centre, sq_weight, sq_bias, ex_weight, ex_bias).sigmoid() * keep
+            best, best_at = torch.mul(latent, weights[..., None].to(dtype), out=scaled).max(
+                1
+            )  # (chunk, frames, heads, d)
+            best_value = latent.gather(1, best_at[:, None])[:, 0]
+            for result, part in zip(results, (best, best_at, best_value, top, top_at, centre), strict=True):
                 result.copy_(part)
         ctx.eps = eps
         ctx.save_for_backward(x, kept, winner, value, largest, where, average, mean, var, *parameters)
@@ -222,32 +230,35 @@ class _SigmoidMax(torch.autograd.Function):
         by_layer = weights.detach().permute(0, 2, 3, 1)  # (batch, frames, heads, layers)
         dby_layer = torch.zeros_like(by_layer)
         for _, dwon_by, won, dwon, of_winner in _chunks(x, dby_layer, winner, dy, value):
-            dwon_by.scatter_add_(-1, won.long(), dwon * of_winner)
+            dwon_by.scatter_add_(-1, won.long(), (dwon * of_winner).to(dwon_by.dtype))
         dlargest, daverage, *dsqueeze_excitation = torch.autograd.grad(
             weights, statistics, dby_layer.permute(0, 3, 1, 2)
         )
 
-        dx = torch.empty(x.shape, dtype=x.dtype, device=x.device) if ctx.needs_input_grad[0] else None
+        dtype = dy.dtype
+        projection = weight.detach().to(dtype)
+        dx = dy.new_empty(x.shape) if ctx.needs_input_grad[0] else None
         dweight, dbias = torch.zeros_like(weight), torch.zeros_like(bias)
-        scratch = x.new_empty(_chunk_size(x), *dlargest.shape[1:], d)
+        scratch = dy.new_empty(_chunk_size(x), *dlargest.shape[1:], d)
         pieces = _chunks(x, x if dx is None else dx, dy, by_layer, winner, where, dlargest, daverage)
         for states, dstates, dwon, by, won, top, dtop, dmean in pieces:
             won = won.long()  # (chunk, frames, heads, d)
             dlatent = scratch[: len(states)].copy_((dmean / d)[..., None])  # (chunk, layers, frames, heads, d)
-            dlatent.scatter_add_(1, won[:, None], (dwon * by.gather(-1, won))[:, None])
-            dlatent.scatter_add_(-1, top[..., None], dtop[..., None])
+            dlatent.scatter_add_(1, won[:, None], (dwon * by.gather(-1, won).to(dtype))[:, None])
+            dlatent.scatter_add_(-1, top[..., None], dtop[..., None].to(dtype))
             dlatent = dlatent.view(-1, heads * d)
-            dweight.addmm_(dlatent.T, states.flatten(0, 2))
+            dweight += dlatent.T @ states.flatten(0, 2).to(dtype)
             dbias += dlatent.sum(0)
             if dx is not None:
-                torch.mm(dlatent, weight, out=dstates.flatten(0, 2))
+                torch.mm(dlatent, projection, out=dstates.flatten(0, 2))
         dmoments_and_projection = torch.autograd.grad((weight, bias), moments_and_projection, (dweight, dbias))
         if dx is not None:  # through the mean and the variance of the batch
             mean, count = parameters[0], x[..., 0].numel()
             dmean, dvar = dmoments_and_projection[:2]
-            slope, offset = 2 * dvar / count, (dmean - 2 * dvar * mean) / count
+            slope, offset = (2 * dvar / count).to(dtype), ((dmean - 2 * dvar * mean) / count).to(dtype)
             for states, dstates in _chunks(x, dx):
-                dstates.addcmul_(states, slope).add_(offset)
+                dstates.addcmul_(states.to(dtype), slope).add_(offset)
+            dx = dx.to(x.dtype)
         return dx, None, None, None, None, None, *dmoments_and_projection[2:], *dsqueeze_excitation
 
 
@@ -262,8 +273,16 @@ def _chunk_size(x: Tensor) -> int:
 
 def _scale_and_shift(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """BatchNorm at inference is scale * x + shift."""
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return scale, norm.bias - norm.running_mean * scale
+    mean, var = _learnt(norm)
+    scale = norm.weight * (var + norm.eps).rsqrt()
+    return scale, norm.bias - mean * scale
+
+
+def _learnt(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """The mean and the variance for inference."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return norm.running_mean, norm.running_var
 
 
 def _normalised_projection(eps, mean, var, norm_weight, norm_bias, weight, bias) -> tuple[Tensor, Tensor]:

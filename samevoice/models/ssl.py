@@ -52,10 +52,10 @@ class SSLFrontEnd(nn.Module):
     takes_lengths: whether padding can be masked out. It cannot where the first convolution is normalised over the whole
     recording, padding included (the base models): such models need batches of equal length.
 
-    >>> front_end = SSLFrontEnd("wavlm_base", {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3})
+    >>> front_end = SSLFrontEnd("wavlm_base", {"hidden_size": 48, "num_attention_heads": 2, "num_hidden_layers": 3})
     >>> states, _ = front_end.eval()(torch.randn(2, 16000))
     >>> states.shape
-    torch.Size([2, 4, 49, 24])
+    torch.Size([2, 4, 49, 48])
     """
 
     def __init__(self, source: str, config: Mapping[str, Any] | None = None, spec_augment: bool = False):
@@ -120,6 +120,7 @@ class SSLFrontEnd(nn.Module):
 
     def _stacked_fbank(self, samples: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """w2v-BERT's input: filter banks with every mel standardised over the recording, two frames side by side."""
+        assert self.fbank is not None
         frames = None if lengths is None else fbank_lengths(lengths)
         features = _standardize(self.fbank(samples), frames, unbiased=True)  # (batch, frames, 80)
         pairs = features.shape[1] // 2
@@ -163,7 +164,7 @@ class SSLFrontEnd(nn.Module):
         else:
             self.model.gradient_checkpointing_disable()
 
-    def add_lora(self, rank: int, targets: Sequence[str] = (), alpha: float | None = None) -> None:
+    def add_lora(self, rank: int, targets: Sequence[str] = (), alpha: int | None = None) -> None:
         """Train low-rank additions to some linear layers and nothing else (Hu et al., LoRA, ICLR 2022).
 
         targets: names of linear layers; by default the queries' and the values' in every layer. alpha: 2 * rank.
@@ -218,7 +219,7 @@ class _WavLMAttention:
     also never forms the averaged attention matrix, which nobody reads.
     """
 
-    def __init__(self, attention: nn.Module):
+    def __init__(self, attention: Any):
         self.attention = (attention,)
 
     def __call__(self, hidden: Tensor, mask: Tensor | None, position_bias: Tensor, *_) -> tuple[Tensor, None]:

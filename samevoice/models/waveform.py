@@ -26,7 +26,7 @@ class WaveformSystem(SpeakerNetwork):
     `takes_lengths` is the front end's: base models take batches of equal length only.
 
     >>> import torch
-    >>> tiny = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 32}
+    >>> tiny = {"hidden_size": 48, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 32}
     >>> WaveformSystem("wavlm_base", "lap_astp", tiny).eval()(torch.randn(2, 16000)).shape
     torch.Size([2, 192])
     """
@@ -47,9 +47,9 @@ class WaveformSystem(SpeakerNetwork):
         self.front_end = SSLFrontEnd(front_end, front_end_config, spec_augment)
         words = {"embedding_dim": embedding_dim, "channels": channels, "heads": heads}
         words = {word: value for word, value in words.items() if value is not None}
-        self.head = self._create_head(head, layers=self.front_end.layers, hidden=self.front_end.hidden, **words)
+        self.head: Any = self._create_head(head, layers=self.front_end.layers, hidden=self.front_end.hidden, **words)
         self.embedding_dim = self.head.embedding_dim
-        self.takes_lengths = self.front_end.takes_lengths
+        self.takes_lengths = self.front_end.takes_lengths  # pyright: ignore[reportAttributeAccessIssue]
 
     def _create_head(self, head: str, **words: Any) -> SpeakerNetwork:
         return create(head, **words)

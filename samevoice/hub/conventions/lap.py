@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from samevoice.hub.conventions import Convention
 from samevoice.hub.conventions.wespeaker import ECAPA
 
@@ -24,8 +26,20 @@ def sizes(**words: tuple[str, int]):
     return configure
 
 
+class LAPConvention(Convention):
+    """Their LAP with a single head leaves W_in out; ours has it, so it gets the identity."""
+
+    def rename(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        renamed = super().rename(state)
+        if len(renamed.get("layer_aggregation.sq_weight", ())) == 1:
+            hidden = len(renamed["layer_aggregation.in_norm.weight"])
+            renamed.setdefault("layer_aggregation.in_weight.weight", np.eye(hidden, dtype=np.float32))
+            renamed.setdefault("layer_aggregation.in_weight.bias", np.zeros(hidden, np.float32))
+        return renamed
+
+
 CONVENTIONS: dict[str, Convention] = {
-    "lap_astp": Convention(
+    "lap_astp": LAPConvention(
         renames=ASTP,
         configure=sizes(
             heads=("layer_aggregation.sq_weight", 0),
