@@ -7,8 +7,8 @@ from samevoice.models.registry import ARCHITECTURES
 
 SYSTEMS = [name for name, (module, _, _) in ARCHITECTURES.items() if module == "waveform"]
 
-# LAP paper, Table 1: millions of parameters in the front end and in the speaker model, as printed and as ours (DBE's are
-# in test_dbe.py)
+# LAP paper, Table 1: millions of parameters in the front end and in the speaker model, as printed and as ours.
+# DBE is in test_dbe.py.
 TABLE_1 = {
     "wavlm_base_xvector": ("94.4", 6.4, 6.38),
     "wavlm_base_ecapa_tdnn": ("94.4", 8.0, 7.95),
