@@ -1,8 +1,8 @@
 """`samevoice demo`: the default model on the sample recordings, every pair compared."""
 
+from collections import Counter, defaultdict
 from itertools import combinations, combinations_with_replacement
 from pathlib import Path
-from statistics import mean
 
 import samevoice
 from samevoice.cli.output import (
@@ -40,6 +40,10 @@ def demo(model: ModelOption = "default", offline: OfflineOption = False, as_json
         print_json({"model": verifier.card.name, "threshold": threshold, "trials": pairs, "wrong": wrong, "eer": rate})
         return
     _show_voices(pairs)
+    qualities = defaultdict(list)
+    for i, path in enumerate(paths):
+        qualities[voice(str(Path(path).relative_to(folder)))].append(embedded[i].quality)
+    _show_warnings(qualities)
     stdout.print(
         f"{len(paths)} recordings, {len(pairs)} pairs, {wrong} wrong decisions ({wrong / len(pairs):.1%}); "
         f"EER {rate:.2%}\nmodel {verifier.card.name}, same voice from {threshold:.3f}: {reason}",
@@ -69,23 +73,34 @@ def person(path: str) -> str:
 
 
 def _show_voices(pairs: list[dict]) -> None:
-    """For each two voices: mean score of their pairs, what was decided, and how often rightly."""
+    """For each two voices: the scores of their pairs, lowest to highest, and what was decided."""
+    from rich import box
     from rich.table import Table
 
-    table = Table("voice", "and voice", "pairs", "score, lowest to highest", "mean", "decision", "right")
+    table = Table("voice", "and voice", "scores", "decided same", "wrong", box=box.SIMPLE)
     voices = sorted({voice(pair["a"]) for pair in pairs} | {voice(pair["b"]) for pair in pairs})
     for first, second in combinations_with_replacement(voices, 2):
         group = [pair for pair in pairs if {voice(pair["a"]), voice(pair["b"])} == {first, second}]
         scores = [pair["score"] for pair in group]
         same = sum(pair["same"] for pair in group)
-        right = sum(pair["same"] == pair["truth"] for pair in group)
-        decision = "same" if same == len(group) else "different" if same == 0 else f"same in {same} of {len(group)}"
-        style = "green" if right == len(group) else "red"
+        wrong = sum(pair["same"] != pair["truth"] for pair in group)
         table.add_row(
-            first, "itself" if first == second else second, str(len(group)), f"{min(scores):.2f} to {max(scores):.2f}",
-            f"{mean(scores):.2f}", decision, f"[{style}]{right}/{len(group)}[/]",
-        )  # fmt: skip
+            first,
+            "itself" if first == second else second,
+            f"{min(scores):.2f} to {max(scores):.2f}",
+            f"{same} of {len(group)}",
+            f"[red]{wrong}[/]" if wrong else "",
+        )
     stdout.print(table)
+
+
+def _show_warnings(qualities: dict[str, list]) -> None:
+    """What the quality records say of each voice's recordings."""
+    for name, records in sorted(qualities.items()):
+        kinds = Counter(warning.split(":")[0] for record in records for warning in record.warnings)
+        if kinds:
+            found = ", ".join(f"{kind} ({count} of {len(records)} recordings)" for kind, count in kinds.items())
+            stdout.print(f"warning: {name}: {found}", style="yellow", markup=False, highlight=False)
 
 
 def _show_next(folder: Path) -> None:
