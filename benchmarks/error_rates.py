@@ -34,7 +34,11 @@ def main() -> None:
     for path in options.lists:
         recordings = labelled(path, options.root)
         for seconds in (None, 3.0, 1.5):
-            row = [path.stem, f"first {seconds:g} s" if seconds else "full", *measure(verifier, recordings, seconds, points)]
+            row = [
+                path.stem,
+                f"first {seconds:g} s" if seconds else "full",
+                *measure(verifier, recordings, seconds, points),
+            ]
             print("| " + " | ".join(map(str, row)) + " |", flush=True)
 
 

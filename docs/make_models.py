@@ -22,6 +22,30 @@ SPEAKER3D, WESPEAKER, LAP, NEXT = "3D-Speaker", "WeSpeaker", "the LAP authors' c
 COUNT_ONLY = "none found: built from what is public of the paper, to its parameter count"
 BACKBONE = "the paper counts the backbone; the 10,240 -> 192 embedding layer adds 1.97M"
 
+OWN_BLOCKS = f"{WESPEAKER}'s block counts; no outputs were at hand"
+HALF = f"head: {LAP} (at 768 hidden)"
+FRONT_ENDS = {
+    "wav2vec 2.0": "wav2vec2_base",
+    "HuBERT": "hubert_base",
+    "WavLM": "wavlm_base",
+    "WavLM BASE+": "wavlm_base_plus",
+    "WavLM LARGE": "wavlm_large",
+}
+TABLE_2 = [
+    ("SUPERB", "superb_astp", f"head: {LAP}"),
+    ("LAP (Softmax-Sum)", "lap_softmax_sum_astp", "none found"),
+    ("LAP (Sigmoid-Max)", "lap_astp", f"head: {LAP}"),
+]
+REDIMNET = [
+    ("1.0", ""),
+    ("2.2", ""),
+    ("4.7", "the released file has ours"),
+    ("3.0", ""),
+    ("6.3", ""),
+    ("9.2", "the released file has ours"),
+    ("15.0", ""),
+]
+
 TABLES: dict[str, list[Row]] = {
     "ERes2Net paper, Table 3 (Chen et al., Interspeech 2023)": [
         Row("Res2Net", "res2net", "", SPEAKER3D),
@@ -31,7 +55,7 @@ TABLES: dict[str, list[Row]] = {
     ],
     "ERes2Net paper, Table 4": [
         Row("ResNet34-FPM", "resnet34_fpm", "5.85", COUNT_ONLY),
-        Row("Res2Net-MWA", "res2net_mwa", "5.50", COUNT_ONLY, "a reading of the title and the count, not a reproduction"),
+        Row("Res2Net-MWA", "res2net_mwa", "5.50", COUNT_ONLY, "a reading of the title, not a reproduction"),
         Row("Res2Net-26w8s", "res2net_26w8s", "9.30", COUNT_ONLY),
         Row("ResNet34-SKDFE", "resnet34_skdfe", "5.98", COUNT_ONLY, "40 mels; `SelfDistillation` trains it"),
         Row("D-TDNN", "d_tdnn", "4.00", COUNT_ONLY, "deepened from the authors' 2.8M, see the docstring"),
@@ -49,50 +73,43 @@ TABLES: dict[str, list[Row]] = {
         Row("WavLM BASE+, x-vector", "wavlm_base_plus_xvector", "94.4 + 6.4", f"head: {LAP}"),
         Row("WavLM BASE+, ECAPA-TDNN (C=512)", "wavlm_base_plus_ecapa_tdnn", "94.4 + 8.0", f"head: {LAP}"),
         Row("WavLM BASE+, MHFA (64 heads)", "wavlm_base_plus_mhfa", "94.4 + 2.2", f"head: {LAP}"),
-        Row("WavLM BASE+, DBE (C=512)", "wavlm_base_plus_dbe", "94.4 + 14.3", "none found", "the paper marks 14.3 as estimated"),
+        Row("WavLM BASE+, DBE (C=512)", "wavlm_base_plus_dbe", "94.4 + 14.3", "none found", "14.3 is an estimate"),
         Row("WavLM BASE+, LAP (h=12) + ASTP", "wavlm_base_plus_lap_astp", "94.4 + 1.7", f"head: {LAP}"),
-        Row("WavLM LARGE, x-vector", "wavlm_large_xvector", "315.5 + 7.0", f"head: {LAP} (at 768 hidden)"),
-        Row("WavLM LARGE, ECAPA-TDNN (C=512)", "wavlm_large_ecapa_tdnn", "315.5 + 8.6", f"head: {LAP} (at 768 hidden)"),
+        Row("WavLM LARGE, x-vector", "wavlm_large_xvector", "315.5 + 7.0", HALF),
+        Row("WavLM LARGE, ECAPA-TDNN (C=512)", "wavlm_large_ecapa_tdnn", "315.5 + 8.6", HALF),
         Row(
-            "WavLM LARGE, MHFA (64 heads)", "wavlm_large_mhfa", "315.5 + 2.2", f"head: {LAP} (at 768 hidden)",
-            "its footnote: the open-source model has 2.37M",
-        ),  # fmt: skip
+            "WavLM LARGE, MHFA (64 heads)", "wavlm_large_mhfa", "315.5 + 2.2", HALF, "footnote 2: 2.37M in open source"
+        ),
         Row("WavLM LARGE, LAP (h=16) + ASTP", "wavlm_large_lap_astp", "315.5 + 2.3", f"head: {LAP}"),
     ],
     "LAP paper, Table 2": [
-        Row(f"{title}, {pooling}", f"{front_end}_{head}", "", f"head: {LAP}" if "sum" not in head else "none found")
-        for title, front_end in (
-            ("wav2vec 2.0", "wav2vec2_base"),
-            ("HuBERT", "hubert_base"),
-            ("WavLM", "wavlm_base"),
-            ("WavLM BASE+", "wavlm_base_plus"),
-            ("WavLM LARGE", "wavlm_large"),
-        )
-        for pooling, head in (
-            ("SUPERB", "superb_astp"),
-            ("LAP (Softmax-Sum)", "lap_softmax_sum_astp"),
-            ("LAP (Sigmoid-Max)", "lap_astp"),
-        )
+        Row(f"{title}, {pooling}", f"{front_end}_{head}", "", parity)
+        for title, front_end in FRONT_ENDS.items()
+        for pooling, head, parity in TABLE_2
     ],
     "Beyond the tables": [
         Row("ERes2NetV2", "eres2netv2", "17.86", SPEAKER3D),
         Row("CAM++", "campplus", "7.18", SPEAKER3D),
         Row("ResNet34", "resnet34", "6.63", WESPEAKER),
-        Row("ResNet152", "resnet152", "", f"{WESPEAKER}'s block counts; no outputs were at hand"),
-        Row("ResNet221", "resnet221", "23.79", f"{WESPEAKER}'s block counts; no outputs were at hand"),
-        Row("ResNet293", "resnet293", "28.62", f"{WESPEAKER}'s block counts; no outputs were at hand"),
+        Row("ResNet152", "resnet152", "", OWN_BLOCKS),
+        Row("ResNet221", "resnet221", "23.79", OWN_BLOCKS),
+        Row("ResNet293", "resnet293", "28.62", OWN_BLOCKS),
         Row("ECAPA-TDNN (C=512)", "ecapa_tdnn", "6.19", WESPEAKER),
-        *(Row(f"NeXt-TDNN {size.replace('_', ' ')}", f"nexttdnn_{size}", count, "the code of the C=256, B=3 form")
-          for size, count in (("c384_b1", ""), ("c192_b1", ""), ("c128_b3", "1.9"))),
-        *(Row(f"NeXt-TDNN-l {size.replace('_', ' ')}".strip(), f"nexttdnn_light{size and '_' + size}", count, "none found")
-          for size, count in (("", "6.0"), ("c384_b1", ""), ("c192_b1", ""), ("c128_b3", "1.6"))),
+        Row("NeXt-TDNN (C=384, B=1)", "nexttdnn_c384_b1", "", "the code of the C=256, B=3 form"),
+        Row("NeXt-TDNN (C=192, B=1)", "nexttdnn_c192_b1", "", "the code of the C=256, B=3 form"),
+        Row("NeXt-TDNN (C=128, B=3)", "nexttdnn_c128_b3", "1.9", "the code of the C=256, B=3 form"),
+        Row("NeXt-TDNN-l (C=256, B=3)", "nexttdnn_light", "6.0", "none found"),
+        Row("NeXt-TDNN-l (C=384, B=1)", "nexttdnn_light_c384_b1", "", "none found"),
+        Row("NeXt-TDNN-l (C=192, B=1)", "nexttdnn_light_c192_b1", "", "none found"),
+        Row("NeXt-TDNN-l (C=128, B=3)", "nexttdnn_light_c128_b3", "1.6", "none found"),
         Row("SimAM-ResNet34", "simam_resnet34", "25.2", WESPEAKER),
         Row("SimAM-ResNet100", "simam_resnet100", "50.2", WESPEAKER),
         Row("Gemini DF-ResNet60", "gemini_dfresnet60", "4.05", WESPEAKER),
         Row("Gemini DF-ResNet114", "gemini_dfresnet114", "6.53", WESPEAKER),
-        *(Row(f"ReDimNet-B{i}", f"redimnet_b{i}", count, f"{WESPEAKER}'s ReDimNet", note) for i, (count, note) in enumerate((
-            ("1.0", ""), ("2.2", ""), ("4.7", "the released file has ours"), ("3.0", ""), ("6.3", ""),
-            ("9.2", "the released file has ours"), ("15.0", "")))),
+        *(
+            Row(f"ReDimNet-B{i}", f"redimnet_b{i}", millions, f"{WESPEAKER}'s ReDimNet", note)
+            for i, (millions, note) in enumerate(REDIMNET)
+        ),
         *(Row(f"ReDimNet2-B{i}", f"redimnet2_b{i}", "", f"{WESPEAKER}'s ReDimNet2") for i in range(7)),
         Row("w2v-BERT 2.0, layer adapter + MFA", "w2v_bert_2_layer_adapter_mfa", "", "none found"),
     ],
@@ -105,7 +122,7 @@ TABLES: dict[str, list[Row]] = {
         Row("MHFA (64 heads)", "superb_mhfa", "2.3", LAP),
         Row("layer adapter + MFA", "layer_adapter_mfa", "", "none found"),
     ],
-}  # fmt: skip
+}
 
 HEAD = """# Networks
 
@@ -120,7 +137,11 @@ Lengths: yes, if padded rows of a batch get the embedding that they get alone; e
 def page() -> str:
     lines = [HEAD]
     for title, rows in TABLES.items():
-        lines += [f"## {title}\n", "| row | name | parameters | published | parity | lengths | note |", "|" + "---|" * 7]
+        lines += [
+            f"## {title}\n",
+            "| row | name | parameters | published | parity | lengths | note |",
+            "|" + "---|" * 7,
+        ]
         lines += [_line(row) for row in rows] + [""]
     missing = sorted(set(names()) - {row.name for rows in TABLES.values() for row in rows})
     assert not missing, f"not in any table: {missing}"

@@ -13,7 +13,9 @@ FOLDER = SHARED / "reference"
 
 def fixture_names(*prefixes: str) -> list:
     """Names of the stored networks that start so, or one parameter that skips."""
-    found = sorted(p.stem for p in FOLDER.glob("*.npz") if p.stem.startswith(prefixes) and p.with_suffix(".json").exists())
+    found = sorted(
+        p.stem for p in FOLDER.glob("*.npz") if p.stem.startswith(prefixes) and p.with_suffix(".json").exists()
+    )
     return found or [pytest.param("absent", marks=pytest.mark.skip(reason="no reference outputs beside the checkout"))]
 
 

@@ -47,7 +47,9 @@ def test_what_has_no_error_rate_is_an_error(scores, labels, problem):
         eer(scores, labels)
 
 
-@pytest.mark.skipif(not (reference.FOLDER / "lap_metrics.json").exists(), reason="no reference outputs beside the checkout")
+@pytest.mark.skipif(
+    not (reference.FOLDER / "lap_metrics.json").exists(), reason="no reference outputs beside the checkout"
+)
 def test_equal_to_the_lap_code():
     stream_of = reference.rebuild()._stream
     for row in json.loads((reference.FOLDER / "lap_metrics.json").read_text()):
