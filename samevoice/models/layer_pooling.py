@@ -205,9 +205,8 @@ class _SigmoidMax(torch.autograd.Function):
             top, top_at = latent.max(-1)
             top, centre = top.to(kept.dtype), latent.mean(-1, dtype=kept.dtype)
             weights = _significance(top, centre, sq_weight, sq_bias, ex_weight, ex_bias).sigmoid() * keep
-            best, best_at = torch.mul(latent, weights[..., None].to(dtype), out=scaled).max(
-                1
-            )  # (chunk, frames, heads, d)
+            torch.mul(latent, weights[..., None].to(dtype), out=scaled)
+            best, best_at = scaled.max(1)  # (chunk, frames, heads, d)
             best_value = latent.gather(1, best_at[:, None])[:, 0]
             for result, part in zip(results, (best, best_at, best_value, top, top_at, centre), strict=True):
                 result.copy_(part)
