@@ -13,6 +13,7 @@ from samevoice.cli.output import (
     bad_input,
     load_verifier,
     print_json,
+    stderr,
     stdout,
 )
 
@@ -34,7 +35,8 @@ def verify(
     verifier = load_verifier(model, device, offline, max_hours)
     with bad_input():
         verifier.threshold(threshold, operating_point)  # a wrong option is told before any work
-    result = verifier.verify(a, b, threshold, operating_point)
+    with stderr.status("listening"):  # hours of audio take minutes
+        result = verifier.verify(a, b, threshold, operating_point)
     if as_json:
         print_json({**vars(result), "warnings": result.warnings})
     else:
@@ -66,7 +68,7 @@ def odds(llr: float) -> str:
     import math
 
     times = math.exp(min(abs(llr), 50))
-    count = f"{times:,.0f}" if times < 1e6 else "over a million"
+    count = f"{times:,.0f}" if times < 1000 else "over 1,000"  # further out no calibration has enough trials to tell
     return f"{count} times likelier from {'one voice' if llr > 0 else 'two voices'}"
 
 
