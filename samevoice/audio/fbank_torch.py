@@ -48,7 +48,7 @@ def mel_filters(mels: int, low: float = 20.0, high: float = RATE / 2) -> Tensor:
     """Kaldi's triangles, even in mel and not normalised: (257, mels); the bin at 8 kHz belongs to none."""
 
     lowest, highest = (1127.0 * math.log1p(hertz / 700.0) for hertz in (low, high))
-    edges = torch.linspace(lowest, highest, mels + 2, dtype=torch.float64)
+    edges = lowest + (highest - lowest) / (mels + 1) * torch.arange(mels + 2, dtype=torch.float64)
     hertz = torch.arange(_FFT // 2 + 1, dtype=torch.float64) * RATE / _FFT
     bins = 1127.0 * torch.log1p(hertz / 700.0)[:, None]
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
