@@ -1,0 +1,1 @@
+"""What training hears: corpora, manifests, shards, samplers and augmentation."""
