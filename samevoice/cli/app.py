@@ -9,7 +9,7 @@ import typer
 from samevoice.cli import demo, embed, export, models, verify
 from samevoice.cli.output import BadInput, stderr
 
-TRAIN_PACKAGES = {"onnx", "onnxscript", "safetensors", "sklearn", "torch"}
+TRAIN_PACKAGES = {"onnx", "onnxscript", "peft", "safetensors", "sklearn", "torch", "transformers"}
 DEFECT = 70  # EX_SOFTWARE: Python's own 1 would tell a program that the voices differ
 
 app = typer.Typer(
@@ -55,7 +55,7 @@ def _for_user(error: Exception) -> str | None:
 
     if isinstance(error, AudioError | HubError | BadInput):
         return str(error)
-    if isinstance(error, ModuleNotFoundError) and error.name in TRAIN_PACKAGES:
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in TRAIN_PACKAGES:
         return f"this command needs {error.name}; install it with: pip install 'samevoice[train]'"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"

@@ -2,13 +2,14 @@
 
 import difflib
 import functools
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from samevoice.audio.fbank import FbankSettings
+from samevoice.files import replacing
 from samevoice.hub.errors import HubError
 
 FOLDER = Path(__file__).parent / "cards"
@@ -126,10 +127,13 @@ def read_card(path: Path) -> Card:
 
 
 def write_card(card: Card, path: Path) -> None:
-    """Write the card as YAML, leaving out what is empty."""
-    values = {key: value for key, value in asdict(card).items() if value not in (None, "", (), [], {})}
+    """Write the card as YAML, leaving out what is empty and need not be there."""
+    needed = {field.name for field in fields(Card) if field.default is MISSING}
+    empty = (None, "", (), [], {})
+    values = {key: value for key, value in asdict(card).items() if key in needed or value not in empty}
     for key in ("sources", "error_rates"):
         if key in values:
             values[key] = [{k: v for k, v in row.items() if v not in (None, "")} for row in values[key]]
     text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
-    Path(path).write_text(text, encoding="utf-8")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
