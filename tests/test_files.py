@@ -1,5 +1,6 @@
 import os
 import stat
+import tempfile
 
 import pytest
 
@@ -26,6 +27,22 @@ def test_a_failure_leaves_what_was_there(tmp_path, error):
         raise error
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_in_its_place_is_named(tmp_path):
+    with pytest.raises(IsADirectoryError) as error, replacing(tmp_path):
+        pass
+    assert error.value.filename == str(tmp_path)
+
+
+def test_a_folder_that_can_not_be_written_to_names_the_file(tmp_path, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied", "/some/temporary.name")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(PermissionError) as error, replacing(tmp_path / "a.txt"):
+        pass
+    assert error.value.filename == str(tmp_path / "a.txt")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes")

@@ -80,6 +80,12 @@ def test_a_card_is_read_as_it_was_written(tmp_path):
     assert "声音" in (tmp_path / "card.yaml").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("name", cards.names())
+def test_shipped_cards_can_be_written_again(name, tmp_path):
+    write_card(cards.find(name), tmp_path / "card.yaml")
+    assert read_card(tmp_path / "card.yaml") == cards.find(name)
+
+
 @pytest.mark.parametrize(
     "change",
     [
