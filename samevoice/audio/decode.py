@@ -221,12 +221,16 @@ def _damaged(seconds: float, why: str) -> str:
 
 def _from_ffmpeg(name: str, file: BinaryIO) -> Source:
     import av  # 0.1 s to import, and most recordings don't need it
+    from av import logging
+    from av.error import FFmpegError
 
-    av.logging.set_level(av.logging.PANIC)
+    logging.set_level(logging.PANIC)
     # Never the path, and no protocol: a playlist among the recordings must not make us open what it names.
     try:
-        container = av.open(file, format=_HEADERLESS.get(Path(name).suffix), options={"protocol_whitelist": "none"})
-    except (av.FFmpegError, ValueError, OSError):
+        container = av.open(
+            file, "r", format=_HEADERLESS.get(Path(name).suffix), options={"protocol_whitelist": "none"}
+        )
+    except (FFmpegError, ValueError, OSError):
         raise AudioError(
             name,
             "is not a recording we can read (wav, flac, mp3, ogg, opus, m4a, mp4, webm, aac ...); check its content",
@@ -250,7 +254,7 @@ def _from_ffmpeg(name: str, file: BinaryIO) -> Source:
                     if waiting >= BLOCK_SECONDS * rate:
                         yield np.concatenate(pending)
                         pending, waiting = [], 0
-            except av.FFmpegError as error:
+            except FFmpegError as error:
                 raise AudioError(name, f"is damaged ({error.strerror}); copy it again") from None
         if pending:
             yield np.concatenate(pending)

@@ -42,4 +42,4 @@ class SpeechDetector:
         self._context = heard[:, -_CONTEXT:]
         inputs = {"input": heard, "state": self._state, "sr": self._rate}
         probability, self._state = _session().run(None, inputs)
-        return float(probability[0, 0])
+        return float(np.asarray(probability)[0, 0])

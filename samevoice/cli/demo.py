@@ -19,6 +19,7 @@ from samevoice.cli.output import (
 
 def demo(model: ModelOption = "default", offline: OfflineOption = False, as_json: JsonOption = False) -> None:
     """Compare all pairs of the sample recordings and count the wrong decisions."""
+    from samevoice.audio import AudioError
     from samevoice.audio.formats import in_folder
     from samevoice.evaluation.metrics import eer
 
@@ -27,7 +28,11 @@ def demo(model: ModelOption = "default", offline: OfflineOption = False, as_json
     with bad_input():
         threshold, reason = verifier.threshold()
     paths = in_folder(folder)
-    embedded = dict(verifier.embed_each(paths))
+    embedded = {}
+    for index, found in verifier.embed_each(paths):
+        if isinstance(found, AudioError):
+            raise found
+        embedded[index] = found
     pairs = []
     for i, j in combinations(range(len(paths)), 2):
         result = verifier.decide(embedded[i], embedded[j], threshold, reason)

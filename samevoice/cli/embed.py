@@ -78,7 +78,7 @@ def _embed_all(verifier, paths: list[str], batch_size: int):
     found = dict(track(results, "embedding", len(paths), console=stderr, disable=quiet, transient=True))
     ordered = [(paths[i], found[i]) for i in range(len(paths))]
     failed = [result for _, result in ordered if isinstance(result, AudioError)]
-    return [pair for pair in ordered if not isinstance(pair[1], AudioError)], failed
+    return [(path, result) for path, result in ordered if not isinstance(result, AudioError)], failed
 
 
 def _write_npz(output: Path, model: str, embedded: list) -> None:

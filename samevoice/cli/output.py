@@ -25,7 +25,11 @@ MaxHoursOption = Annotated[float, typer.Option(help="Refuse longer recordings.")
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; dataclasses become objects."""
-    print(json.dumps(value, default=lambda item: asdict(item) if is_dataclass(item) else str(item), ensure_ascii=False))
+
+    def plain(item: Any) -> Any:
+        return asdict(item) if is_dataclass(item) and not isinstance(item, type) else str(item)
+
+    print(json.dumps(value, default=plain, ensure_ascii=False))
 
 
 @contextmanager

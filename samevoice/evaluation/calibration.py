@@ -19,7 +19,7 @@ class LogisticCalibration:
 
         model = LogisticRegression(C=1e6, class_weight="balanced", tol=1e-8, max_iter=1000)
         model.fit(np.asarray(scores, np.float64)[:, None], labels)
-        self.slope_, self.offset_ = float(model.coef_[0, 0]), float(model.intercept_[0])
+        self.slope_, self.offset_ = float(np.ravel(model.coef_)[0]), float(np.ravel(model.intercept_)[0])
         return self
 
     def transform(self, scores: np.ndarray) -> np.ndarray:

@@ -81,7 +81,7 @@ def _program(network: "SpeakerNetwork"):
     dynamic = {0: torch.export.Dim.DYNAMIC, length_axis: torch.export.Dim.DYNAMIC}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes to its own authors
-        return torch.onnx.export(
+        program = torch.onnx.export(
             network.eval(),
             (example(network, 2, 200),),
             dynamo=True,
@@ -91,6 +91,8 @@ def _program(network: "SpeakerNetwork"):
             input_names=["input"],
             output_names=["embedding"],
         )
+    assert program is not None  # it is with dynamo=True
+    return program
 
 
 def _write(network: "SpeakerNetwork", path: Path) -> None:
