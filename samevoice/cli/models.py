@@ -23,7 +23,7 @@ app = typer.Typer(no_args_is_help=True, help="List, show, pull, convert and cali
 @app.command("list")
 def list_models(as_json: JsonOption = False) -> None:
     """Every model card, and which models are in the cache."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from samevoice.hub import cache, cards
 
@@ -43,12 +43,13 @@ def list_models(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("name", "architecture", "trained on", "licence", "pulled", "calibrated")
+    table = Table(Column("name", no_wrap=True), "trained on", "licence", "pulled", "calibrated")
     for row in rows:
-        name = row["name"] + (" (default)" if row["default"] else "")
+        name = f"[bold]{row['name']}[/] *" if row["default"] else row["name"]
         marks = ["yes" if row[key] else "" for key in ("pulled", "calibrated")]
-        table.add_row(name, row["architecture"], row["trained_on"], row["licence"], *marks)
+        table.add_row(name, row["trained_on"], row["licence"], *marks)
     stdout.print(table)
+    stdout.print("* the default; `samevoice models show NAME` says more", markup=False)
 
 
 @app.command()
@@ -151,5 +152,8 @@ def _words(pairs: list[str]) -> dict:
         word, equals, value = pair.partition("=")
         if not equals:
             raise BadInput(f"{pair}: configuration is written word=value")
-        words[word] = yaml.safe_load(value)
+        try:
+            words[word] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise BadInput(f"{pair}: the value is not YAML") from None
     return words
