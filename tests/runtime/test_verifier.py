@@ -239,3 +239,25 @@ PINNED = [-0.0305, -0.0453, 0.9653, -0.4129]
 def test_the_default_model_is_identical_from_run_to_run(default, samples):
     files = in_folder(samples)[:2]
     assert len(runs("default", files)) == 1
+
+
+HOUR = """
+import resource, sys
+import numpy as np, samevoice
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # MiB
+verifier = samevoice.load(sys.argv[1])
+speech = samevoice.audio.read(sys.argv[2])
+hour = np.resize((speech * 32767).astype(np.int16), 3600 * 16000)
+verifier.embed((hour[: 180 * 16000], 16000))
+before = peak()
+embedding = verifier.embed((hour, 16000))
+print(peak() - before)
+"""
+
+
+@pytest.mark.slow
+def test_an_hour_needs_no_more_memory_than_three_minutes(tiny_model, samples):
+    recording = samples / "carlo-flora-it" / "vm-newuser.flac"
+    command = [sys.executable, "-c", HOUR, str(tiny_model), str(recording)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 20  # as float32 the hour is 220
