@@ -44,7 +44,7 @@ def embed(
         place = str(output) if embedded else None
         print_json({"output": place, "model": verifier.card.name, "embedded": written, "failed": problems})
     elif embedded:
-        stdout.print(f"{len(embedded)} embeddings written to {output}", markup=False, highlight=False)
+        stdout.print(f"{len(embedded)} embeddings written to {output}", markup=False, highlight=False, soft_wrap=True)
     for error in failed:
         stderr.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
     if failed:

@@ -21,4 +21,5 @@ def export(
     if as_json:
         print_json({"output": str(output), "largest_difference": difference})
     else:
-        stdout.print(f"{output} written; largest difference from torch {difference:.1e}", markup=False, highlight=False)
+        text = f"{output} written; largest difference from torch {difference:.1e}"
+        stdout.print(text, markup=False, highlight=False, soft_wrap=True)

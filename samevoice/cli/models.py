@@ -100,7 +100,8 @@ def convert(
     if as_json:
         print_json({"output": str(output), "card": card})
     else:
-        stdout.print(f"{output} written; try: samevoice verify A B --model {output} --threshold 0.5", markup=False)
+        text = f"{output} written; try: samevoice verify A B --model {output} --threshold 0.5"
+        stdout.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 @app.command()
