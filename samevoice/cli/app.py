@@ -6,10 +6,13 @@ import traceback
 
 import typer
 
-from samevoice.cli import demo, embed, export, models, verify
+from samevoice.cli import demo, embed, export, models, prepare, verify
 from samevoice.cli.output import BadInput, stderr
 
-TRAIN_PACKAGES = {"onnx", "onnxscript", "peft", "safetensors", "sklearn", "torch", "transformers"}
+TRAIN_PACKAGES = {
+    *("matplotlib", "onnx", "onnxscript", "peft", "pyroomacoustics", "safetensors", "sklearn", "torch"),
+    *("transformers", "webdataset"),
+}
 DEFECT = 70  # EX_SOFTWARE: Python's own 1 would tell a program that the voices differ
 
 app = typer.Typer(
@@ -25,6 +28,7 @@ app.command("embed")(embed.embed)
 app.command("demo")(demo.demo)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")
+app.add_typer(prepare.app, name="prepare")
 
 
 def main() -> None:
@@ -36,7 +40,7 @@ def main() -> None:
         sys.exit(130)
     except BrokenPipeError:  # `samevoice ... | head`
         sys.stderr.close()
-        sys.exit(1)
+        sys.exit(128 + 13)  # as a shell tells a SIGPIPE; 1 would say "different voices"
     except Exception as error:
         message = _for_user(error)
         if message is None:

@@ -36,6 +36,8 @@ def threshold_at(scores: np.ndarray, labels: np.ndarray, false_alarm: float) -> 
     """
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
     nontargets = np.sort(scores[~labels])[::-1]
+    if not 0 < false_alarm < 1:
+        raise ValueError(f"a false-alarm rate is a share between 0 and 1, not {false_alarm:g}")
     allowed = int(false_alarm * len(nontargets))
     if allowed < 30:
         raise ValueError(f"{len(nontargets)} nontargets are too few to measure a false-alarm rate of {false_alarm:g}")

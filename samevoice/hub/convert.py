@@ -42,7 +42,7 @@ def convert(checkpoint: Path, source: str, architecture: str, folder: Path, **co
         raise HubError(f"{folder} exists; name a new folder")
     try:
         network = from_reference(source, architecture, _network_only(read_checkpoint(checkpoint)), **config)
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a configuration value of the wrong type
         raise HubError(f"{checkpoint}: {error}") from None
     card = cards.Card(
         name=folder.name,

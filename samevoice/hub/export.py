@@ -25,9 +25,9 @@ GATE = ((1, 150), (1, 200), (2, 357), (3, 998))  # (batch, frames) that the gate
 def export(network: "SpeakerNetwork", path: Path) -> float:
     """Write the network as one ONNX file, batch and length free, weights inside; returns the gate's largest difference.
 
-    The input is called "input" and the output "embedding". The gate runs torch and ONNX Runtime on made-up input of
-    several lengths and batch sizes; HubError, and no file, if any embedding differs by more than 1e-4 of its largest
-    value.
+    The input is called "input" and the output "speaker_embedding" (inside WavLM, something is called "embedding").
+    The gate runs torch and ONNX Runtime on made-up input of several lengths and batch sizes; HubError, and no file, if
+    any embedding differs by more than 1e-4 of its largest value.
     """
     with replacing(Path(path)) as temporary:
         _write(network, temporary)
@@ -89,7 +89,7 @@ def _program(network: "SpeakerNetwork"):
             verbose=False,
             dynamic_shapes=(dynamic,),
             input_names=["input"],
-            output_names=["embedding"],
+            output_names=["speaker_embedding"],
         )
     assert program is not None  # it is with dynamo=True
     return program

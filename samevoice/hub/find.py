@@ -17,16 +17,17 @@ def find_model(
 ) -> tuple[cards.Card, Path]:
     """Card and ONNX file of a card's name, "default", the hub id of a card's weights, or a folder holding both.
 
-    offline: touch no network. say: told what is fetched from where.
+    A folder that is named like a card is meant by ./NAME. offline: touch no network. say: told what is fetched from where.
     Raises HubError if there is no such model, or it must be fetched and can't be.
     """
+    name = os.fspath(model)
     folder = Path(model).expanduser()
-    if folder.is_dir():
-        for name in (CARD_FILE, MODEL_FILE):
-            if not (folder / name).is_file():
-                raise HubError(f"{folder}: a model's folder holds {CARD_FILE} and {MODEL_FILE}; {name} is missing")
+    if folder.is_dir() and name not in ("default", *cards.names()):
+        for file in (CARD_FILE, MODEL_FILE):
+            if not (folder / file).is_file():
+                raise HubError(f"{folder}: a model's folder holds {CARD_FILE} and {MODEL_FILE}; {file} is missing")
         return cards.read_card(folder / CARD_FILE), folder / MODEL_FILE
-    if os.sep in os.fspath(model) and os.fspath(model).startswith((".", "/", "~")):
+    if os.sep in name and name.startswith((".", "/", "~")):
         raise HubError(f"{model}: no such folder; a model's folder holds {CARD_FILE} and {MODEL_FILE}")
-    card = cards.find(os.fspath(model))
+    card = cards.find(name)
     return card, pull(card, offline, say)

@@ -48,11 +48,14 @@ def pull(card: Card, offline: bool = False, say: Callable[[str], None] = log) ->
 
 
 def _pull_from(source: Source, card: Card, target: Path) -> Path:
+    from samevoice.runtime.session import Session  # here, since the runtime finds its models through us
+
     with tempfile.TemporaryDirectory(prefix="samevoice-") as folder:
         file = fetch(source, Path(folder))
         digest = _verified(file, source, card)
         with replacing(target) as temporary:
             if card.graph is None:
+                Session(file)  # HubError if it is no model
                 shutil.copyfile(file, temporary)
             else:
                 assert card.convention is not None

@@ -123,8 +123,8 @@ class SSLFrontEnd(nn.Module):
         assert self.fbank is not None
         frames = None if lengths is None else fbank_lengths(lengths)
         features = _standardize(self.fbank(samples), frames, unbiased=True)  # (batch, frames, 80)
-        pairs = features.shape[1] // 2
-        features = features[:, : 2 * pairs].unflatten(1, (pairs, 2)).flatten(2)  # (batch, frames / 2, 160)
+        # Strides, no reshape: that would have an export ask whether the number of frames is even
+        features = torch.cat([features[:, :-1:2], features[:, 1::2]], -1)  # (batch, frames / 2, 160)
         return features, None if frames is None else frames // 2
 
     # What is trained

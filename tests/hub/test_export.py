@@ -15,7 +15,9 @@ def test_batch_and_length_are_free(published, tmp_path):
     assert 0 <= difference < 1e-4
     published.assert_same(tmp_path / "sub" / "a.onnx")
     graph = onnx.load(tmp_path / "sub" / "a.onnx").graph
-    assert [(i.name, o.name) for i, o in zip(graph.input, graph.output, strict=True)] == [("input", "embedding")]
+    assert [(i.name, o.name) for i, o in zip(graph.input, graph.output, strict=True)] == [
+        ("input", "speaker_embedding")
+    ]
     assert [path.name for path in (tmp_path / "sub").iterdir()] == ["a.onnx"]
 
 

@@ -151,10 +151,19 @@ def test_offline_touches_no_network(by_environment, published, cache, no_network
     assert pull(card, offline=not by_environment) == path
 
 
-def test_a_published_onnx_file_is_kept_as_it_is(published, cache, tmp_path):
-    model = tmp_path / "a.onnx"
-    model.write_bytes(b"as it is")
-    assert pull(published.card(Source("file", str(model)), graph=None, convention=None)).read_bytes() == b"as it is"
+def test_a_published_onnx_file_is_kept_as_it_is(published, cache, tiny_model):
+    model = tiny_model / "model.onnx"
+    pulled = pull(published.card(Source("file", str(model)), graph=None, convention=None))
+    assert pulled.read_bytes() == model.read_bytes()
+
+
+def test_a_published_file_that_is_no_onnx_is_not_kept(published, cache, tmp_path):
+    page = tmp_path / "a.onnx"
+    page.write_bytes(b"<html>not found</html>")
+    with pytest.raises(HubError, match="not an ONNX model"):
+        pull(published.card(Source("file", str(page)), graph=None, convention=None))
+    assert not list(cache.rglob("*.onnx"))
+    assert not list(cache.rglob("hashes.json"))
 
 
 def test_a_card_without_sources_says_so(published, cache):
