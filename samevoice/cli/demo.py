@@ -1,5 +1,7 @@
 """`samevoice demo`: the default model on the sample recordings, every pair compared."""
 
+import shutil
+import sys
 from collections import Counter, defaultdict
 from itertools import combinations, combinations_with_replacement
 from pathlib import Path
@@ -19,43 +21,49 @@ from samevoice.cli.output import (
 
 def demo(model: ModelOption = "default", offline: OfflineOption = False, as_json: JsonOption = False) -> None:
     """Compare all pairs of the sample recordings and count the wrong decisions."""
-    from samevoice.audio import AudioError
-    from samevoice.audio.formats import in_folder
     from samevoice.evaluation.metrics import eer
 
     folder = samples()
     verifier = load_verifier(model, "cpu", offline, max_hours=2.0)
     with bad_input():
         threshold, reason = verifier.threshold()
-    paths = in_folder(folder)
-    embedded = {}
-    for index, found in verifier.embed_each(paths):
-        if isinstance(found, AudioError):
-            raise found
-        embedded[index] = found
+    embedded = _embed_samples(verifier, folder)
     pairs = []
-    for i, j in combinations(range(len(paths)), 2):
-        result = verifier.decide(embedded[i], embedded[j], threshold, reason)
-        a, b = Path(paths[i]).relative_to(folder), Path(paths[j]).relative_to(folder)
-        pairs.append({"a": str(a), "b": str(b), "score": result.score, "llr": result.llr, "same": result.same})
-        pairs[-1]["truth"] = person(str(a)) == person(str(b))
-    wrong = sum(pair["same"] != pair["truth"] for pair in pairs)
-    rate = eer([p["score"] for p in pairs], [p["truth"] for p in pairs])
+    for (a, first), (b, second) in combinations(embedded.items(), 2):
+        result = verifier.decide(first, second, threshold, reason)
+        truth = person(a) == person(b)
+        pairs.append({"a": a, "b": b, "score": result.score, "llr": result.llr, "same": result.same, "truth": truth})
+    wrong = [pair for pair in pairs if pair["same"] != pair["truth"]]
+    rate = eer([pair["score"] for pair in pairs], [pair["truth"] for pair in pairs])
     if as_json:
-        print_json({"model": verifier.card.name, "threshold": threshold, "trials": pairs, "wrong": wrong, "eer": rate})
+        totals = {"wrong": len(wrong), "eer": rate}
+        print_json({"model": verifier.card.name, "threshold": threshold, "trials": pairs, **totals})
         return
     _show_voices(pairs)
-    qualities = defaultdict(list)
-    for i, path in enumerate(paths):
-        qualities[voice(str(Path(path).relative_to(folder)))].append(embedded[i].quality)
-    _show_warnings(qualities)
+    _show_warnings(embedded)
+    accepted = sum(pair["same"] for pair in wrong)
     stdout.print(
-        f"{len(paths)} recordings, {len(pairs)} pairs, {wrong} wrong decisions ({wrong / len(pairs):.1%}); "
-        f"EER {rate:.2%}\nmodel {verifier.card.name}, same voice from {threshold:.3f}: {reason}",
+        f"{len(embedded)} recordings, {len(pairs)} pairs; EER {rate:.2%}\n"
+        f"{len(wrong)} wrong decisions ({len(wrong) / len(pairs):.1%}): {accepted} strangers accepted, "
+        f"{len(wrong) - accepted} same voices refused\n"
+        f"model {verifier.card.name}, same voice from {threshold:.3f}: {reason}",
         markup=False,
         highlight=False,
     )
     _show_next(folder)
+
+
+def _embed_samples(verifier, folder: Path) -> dict:
+    """By path below the folder, sorted. Raises the first AudioError."""
+    from samevoice.audio import AudioError
+    from samevoice.audio.formats import in_folder
+
+    paths = in_folder(folder)
+    results = dict(verifier.embed_each(paths))
+    for result in results.values():
+        if isinstance(result, AudioError):
+            raise result
+    return {str(Path(path).relative_to(folder)): results[i] for i, path in enumerate(paths)}
 
 
 def samples() -> Path:
@@ -99,8 +107,11 @@ def _show_voices(pairs: list[dict]) -> None:
     stdout.print(table)
 
 
-def _show_warnings(qualities: dict[str, list]) -> None:
+def _show_warnings(embedded: dict) -> None:
     """What the quality records say of each voice's recordings."""
+    qualities = defaultdict(list)
+    for path, result in embedded.items():
+        qualities[voice(path)].append(result.quality)
     for name, records in sorted(qualities.items()):
         kinds = Counter(warning.split(":")[0] for record in records for warning in record.warnings)
         if kinds:
@@ -113,12 +124,13 @@ def _show_next(folder: Path) -> None:
         shown = folder.relative_to(Path.cwd())
     except ValueError:
         shown = folder
+    command = "samevoice" if shutil.which("samevoice") else sys.argv[0]  # an environment that is not activated
     stdout.print(
         "\ntry next:\n"
-        f"  samevoice verify {shown}/allison-smith-en/vm-newuser.flac {shown}/allison-smith-es/vm-newuser.flac\n"
-        "  samevoice verify yours.wav another.m4a --operating-point far=0.1%\n"
-        "  samevoice embed FOLDER -o voices.npz\n"
-        "  samevoice models list",
+        f"  {command} verify {shown}/allison-smith-en/vm-newuser.flac {shown}/allison-smith-es/vm-newuser.flac\n"
+        f"  {command} verify yours.wav another.m4a --operating-point far=0.1%\n"
+        f"  {command} embed FOLDER -o voices.npz\n"
+        f"  {command} models list",
         markup=False,
         highlight=False,
         soft_wrap=True,

@@ -66,5 +66,5 @@ def calibrate(
         share = float(rate.rstrip("%")) / 100
         if share * nontargets >= 30:
             points[rate] = OperatingPoint(*(round(value, 6) for value in threshold_at(all_scores, all_labels, share)))
-    text = f"{data}: {used} recordings, {targets} target and {nontargets} nontarget pairs"
+    text = f"{data}: {used:,} recordings, {targets:,} target and {nontargets:,} nontarget pairs"
     return Calibration(round(fitted.slope_, 4), round(fitted.offset_, 4), text, points), failed

@@ -17,7 +17,8 @@ def find_model(
 ) -> tuple[cards.Card, Path]:
     """Card and ONNX file of a card's name, "default", the hub id of a card's weights, or a folder holding both.
 
-    A folder that is named like a card is meant by ./NAME. offline: touch no network. say: told what is fetched from where.
+    A folder that is named like a card is meant by ./NAME.
+    offline: touch no network. say: told what is fetched from where.
     Raises HubError if there is no such model, or it must be fetched and can't be.
     """
     name = os.fspath(model)

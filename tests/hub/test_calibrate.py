@@ -42,7 +42,7 @@ def test_pairs_within_each_list_fit_the_card():
     calibration, failed = calibrate(FakeVerifier(), lists, "noise", all_of)
     assert [error.name for error in failed] == ["bad/1"]
     nontargets = 80 * 79 // 2 - 20 * 6 + 40 * 39 // 2 - 10 * 6
-    assert calibration.data == f"noise: 120 recordings, 180 target and {nontargets} nontarget pairs"
+    assert calibration.data == f"noise: 120 recordings, 180 target and {nontargets:,} nontarget pairs"
     assert calibration.slope > 0
     assert -1 < -calibration.offset / calibration.slope < 1
     assert list(calibration.operating_points) == ["5%", "1%"]  # 0.5 % of 3780 pairs are fewer than 30
