@@ -52,6 +52,8 @@ def read(path: Path | str, root: Path | str | None = None) -> pa.Table:
 
     root: that folder, when the recordings have moved since the manifest was written. Raises ManifestError.
     """
+    if not Path(path).is_file():
+        raise ManifestError(f"{path}: no such file; write it with `samevoice prepare`")
     try:
         table = pq.read_table(path)
     except pa.ArrowInvalid as error:

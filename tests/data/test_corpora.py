@@ -1,4 +1,5 @@
 import io
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -229,6 +230,22 @@ def test_hf_saved_to_disk(tmp_path):
         walked("hf", tmp_path / "set")
     found = list(walked("hf", tmp_path / "set", speaker_column="who").values())
     assert (found[0].speaker, found[0].split, found[0].path) == ("ann", "test", str(tmp_path / "set" / "a.wav"))
+
+
+def test_hf_offline_touches_no_network(tmp_path, monkeypatch):
+    asked = {}
+
+    def snapshot_download(name, local_files_only, **_):
+        asked[name] = local_files_only
+        raise OSError("not in the cache")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    with pytest.raises(CorpusError, match="data set owner/a: not in the cache; download it and give its folder"):
+        list(corpora.find("hf").walk(Path("owner/a"), offline=True))
+    monkeypatch.setenv("SAMEVOICE_OFFLINE", "1")
+    with pytest.raises(CorpusError):
+        list(corpora.find("hf").walk(Path("owner/b")))
+    assert asked == {"owner/a": True, "owner/b": True}
 
 
 def test_hf_that_is_damaged_or_not_there(tmp_path):

@@ -1,5 +1,6 @@
 """A Hugging Face data set with sound in it, read by pyarrow: nothing of it is run, and `datasets` isn't needed."""
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,7 @@ def _download(name: str, offline: bool) -> Path:
         raise CorpusError(f"{name}: no such folder, and no OWNER/NAME of a data set on the hub")
     import huggingface_hub
 
+    offline = offline or os.environ.get("SAMEVOICE_OFFLINE", "") not in ("", "0")
     try:
         place = huggingface_hub.snapshot_download(
             name, repo_type="dataset", allow_patterns=["*.parquet"], local_files_only=offline
