@@ -163,6 +163,8 @@ def check_all(tasks: Sequence[Task], jobs: int) -> Iterator[Checked]:
 def check(task: Task) -> Checked:
     """Decode one file, and write its copy."""
     try:
+        if os.path.exists(task.path) and not os.path.isfile(task.path):  # reading a pipe would never end
+            return Checked(task.path, problem="is no regular file")
         source = open_audio(task.path, MAX_HOURS)
         if task.target is not None:
             return Checked(task.path, RATE, _copy(resampled(source), Path(task.target)) / RATE, copied=True)
@@ -372,11 +374,13 @@ def _in_pool(tasks: list[Task], jobs: int, suspects: list[Task]) -> Iterator[Che
 def _one_by_one(tasks: list[Task]) -> Iterator[Checked]:
     """Slower, but it tells which file kills its process."""
     pool = processes(1)
-    for task in tasks:
-        try:
-            yield pool.submit(check, task).result()
-        except BrokenProcessPool:
-            yield Checked(task.path, problem="made the decoder crash; write it again from its source")
-            pool.shutdown()
-            pool = processes(1)
-    pool.shutdown()
+    try:
+        for task in tasks:
+            try:
+                yield pool.submit(check, task).result()
+            except BrokenProcessPool:
+                yield Checked(task.path, problem="made the decoder crash; write it again from its source")
+                pool.shutdown()
+                pool = processes(1)
+    finally:
+        pool.shutdown()

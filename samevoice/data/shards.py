@@ -156,7 +156,7 @@ class Shards:
             raise error if error.name != "bytes" else AudioError(self.name(row), error.problem) from None
 
     def crop(self, row: int, length: int, key: int) -> np.ndarray:
-        """A crop, float32 (length,) at 16 kHz: the one that the manifest that was packed gives for this key."""
+        """A crop, float32 (length,) at 16 kHz: the stretch that the packed manifest gives for this key."""
         start = crop_start(round(self._duration[row] * RATE), length, key)
         samples = self.samples(row)[start : start + length]
         if not len(samples):

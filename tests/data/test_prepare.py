@@ -174,6 +174,11 @@ def test_a_file_that_kills_its_decoder(folder, monkeypatch):
     assert "made the decoder crash" in results["deadly.wav"].problem
 
 
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.wav")
+    assert prepare.check(Task(str(tmp_path / "a.wav"))).problem == "is no regular file"
+
+
 def test_an_unforeseen_error_is_one_files_problem(tmp_path, monkeypatch):
     def explode(path, hours):
         raise MemoryError("too much")
