@@ -101,11 +101,12 @@ class Bank:
     def slice(self, item: int, start: int, length: int) -> np.ndarray:
         """Float32 (length,) of a recording from `start`, going round where it ends; int16 becomes [-1, 1]."""
         first, size = self.starts[item], self.lengths[item]
+        recording = np.asarray(self.samples)[first : first + size]
         start %= size
         if start + length <= size:
-            piece = self.samples[first + start : first + start + length]
+            piece = recording[start : start + length]
         else:
-            piece = np.take(self.samples[first : first + size], np.arange(start, start + length), mode="wrap")
+            piece = np.take(recording, np.arange(start, start + length), mode="wrap")
         if piece.dtype == np.int16:
             return np.multiply(piece, np.float32(1 / 32768), dtype=np.float32)
         return piece.astype(np.float32)
@@ -251,7 +252,7 @@ def response(samples: np.ndarray, seconds: float = 2.0) -> tuple[np.ndarray, int
     direct = min(peak, BEFORE_DIRECT)
     kept = samples[peak - direct :][: int(seconds * RATE)].astype(np.float64)
     to_come = np.cumsum(np.square(kept)[::-1])[::-1]
-    kept = kept[: int(np.searchsorted(-to_come, -DECAYED * to_come[0])) + 1]
+    kept = kept[: int(np.searchsorted(-to_come, -DECAYED * to_come[0]))]
     kept = kept / np.sqrt(np.square(kept).sum())
     return kept.astype(np.float32), direct
 

@@ -1,5 +1,6 @@
 """A stretch of a recording without decoding the rest of it: what a training example costs to read."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +19,13 @@ def read_crop(path: str, offset: float, duration: float, length: int, key: int) 
     The key decides where (see sampling.crop_start); a shorter utterance starts again. Channels are averaged.
     Raises AudioError for what can't be read, is empty there or has samples that are no numbers.
     """
-    start = crop_start(round(duration * RATE), length, key) / RATE + offset
-    seconds = min(length / RATE, offset + duration - start)
+    whole = round(duration * RATE)
+    first = crop_start(whole, length, key)
+    there = min(length, whole - first)
+    start, seconds = offset + first / RATE, there / RATE
     samples, rate = _soundfile(path, start, seconds) or _ffmpeg(path, start, seconds)
     if rate != RATE:
-        samples = soxr.resample(samples, rate, RATE)
+        samples = soxr.resample(samples, rate, RATE)[:there]
     if not len(samples):
         raise AudioError(path, f"has nothing at {start:.2f} s, where its manifest says it has; prepare it again")
     if not np.isfinite(samples).all():
@@ -42,7 +45,7 @@ def _soundfile(path: str, start: float, seconds: float) -> tuple[np.ndarray, int
         with sound:
             rate = sound.samplerate
             sound.seek(min(round(start * rate), sound.frames))
-            samples = sound.read(round(seconds * rate), dtype="float32")
+            samples = sound.read(math.ceil(seconds * rate), dtype="float32")
     except soundfile.LibsndfileError as error:
         raise AudioError(path, f"is damaged near {start:.2f} s ({error}); copy it again") from None
     return (samples if samples.ndim == 1 else samples.mean(1, dtype=np.float32)), rate
@@ -69,10 +72,10 @@ def _ffmpeg(path: str, start: float, seconds: float) -> tuple[np.ndarray, int]:
                 if first is None:
                     first = round((float((frame.pts or 0) * base) - begin) * rate)
                 pieces += [converted.to_ndarray().mean(0, dtype=np.float32) for converted in to_float.resample(frame)]
-                if first + sum(map(len, pieces)) >= round((start + seconds) * rate):
+                if first + sum(map(len, pieces)) >= math.ceil((start + seconds) * rate) + 1:
                     break
     except (FFmpegError, IndexError, OSError) as error:
         raise AudioError(path, f"can't be read near {start:.2f} s ({error}); copy it again") from None
     samples = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     skip = round(start * rate) - (first or 0)
-    return samples[max(skip, 0) :][: round(seconds * rate)], rate
+    return samples[max(skip, 0) :][: math.ceil(seconds * rate)], rate

@@ -194,12 +194,12 @@ def _typed(word: str, value: Any) -> Any:
 
 
 def _tuple(word: str, value: Any) -> tuple:
+    if word in _RANGES and word != "spans":
+        return _pair(word, value)
     if not isinstance(value, (list, tuple)):
         raise TypeError(f"{word} must be a list, not {value!r}")
     if word == "spans":
         return tuple(_pair(word, span) for span in value)
-    if word in _RANGES:
-        return _pair(word, value)
     wanted = str if word in ("kinds", "codecs") else (int, float)
     if not all(isinstance(item, wanted) for item in value):
         raise TypeError(f"{word} can't hold {value!r}")
