@@ -172,9 +172,11 @@ def test_kaldi(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     two = tmp_path / "audio" / "two.flac"
-    (data / "wav.scp").write_text(f"rec1 {tmp_path}/audio/one.wav\nrec2 flac -c -d -s {two} |\nrec3 rm -rf /x | \n")
-    (data / "utt2spk").write_text("u1 ann\nu2 bob\nu3 bob\nu4 bob\nu5 bob\n")
-    (data / "segments").write_text("u1 rec1 0.01 0.05\nu2 rec2 0 -1\nu3 rec3 0 1\nu4 nowhere 0 1\n")
+    (data / "wav.scp").write_text(
+        f"rec1 {tmp_path}/audio/one.wav\nrec2 flac -c -d -s {two} |\nrec3 rm -rf /x | \nrec4 sox -m {two} {tmp_path}/audio/one.wav -t wav - |\n"
+    )
+    (data / "utt2spk").write_text("u1 ann\nu2 bob\nu3 bob\nu4 bob\nu5 bob\nu6 bob\n")
+    (data / "segments").write_text("u1 rec1 0.01 0.05\nu2 rec2 0 -1\nu3 rec3 0 1\nu4 nowhere 0 1\nu6 rec4 0 1\n")
     (data / "spk2gender").write_text("ann f\n")
     found = walked("kaldi", data)
     assert (found["u1"].path, found["u1"].offset) == (f"{tmp_path}/audio/one.wav", 0.01)
@@ -182,6 +184,7 @@ def test_kaldi(tmp_path):
     assert (found["u1"].gender, found["u1"].session) == ("f", "rec1")
     assert (found["u2"].path, found["u2"].duration, found["u2"].problem) == (str(two), None, "")
     assert "we run none: rm -rf /x" in found["u3"].problem
+    assert "doesn't read one file" in found["u6"].problem
     assert found["u4"].problem == "nowhere is not in wav.scp"
     assert found["u5"].problem == "is not in segments"
 

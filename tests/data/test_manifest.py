@@ -80,9 +80,7 @@ def test_a_file_of_another_kind(tmp_path):
 def test_together(tmp_path):
     one, two = ([row(name, speaker=speaker)] for name, speaker in (("a", "1089"), ("b", "1089")))
     one, two = manifest.write(tmp_path / "1.parquet", one), manifest.write(tmp_path / "2.parquet", two)
-    with pytest.raises(
-        ManifestError, match="speaker '1089' is in libri and in mine; .* --prefix"
-    ):
+    with pytest.raises(ManifestError, match="speaker '1089' is in libri and in mine; .* --prefix"):
         manifest.together({"libri": one, "mine": two})
     assert manifest.together({"libri": one, "mine": two}, shared_speakers=True)["utterance"].to_pylist() == ["a", "b"]
     with pytest.raises(ManifestError, match="more than once"):

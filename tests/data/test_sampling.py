@@ -84,6 +84,11 @@ def test_the_order_is_the_utterances_not_the_rows():
     assert names(table) == names(mixed)
 
 
+def test_speakers_are_numbered_by_their_names():
+    batches = ShuffledBatches(manifest([1, 1, 1]).take(pa.array([2, 0, 1])), 1)
+    assert batches.speakers.tolist() == [2, 0, 1]  # labels of a classifier, so no matter which row comes first
+
+
 def test_keys_are_those_of_the_utterance():
     table = manifest([5, 4])
     batches = ShuffledBatches(table, 3, seed=7)
