@@ -172,14 +172,14 @@ def test_kaldi(tmp_path):
     data = tmp_path / "data"
     data.mkdir()
     two = tmp_path / "audio" / "two.flac"
-    (data / "wav.scp").write_text(
-        f"rec1 {tmp_path}/audio/one.wav\nrec2 flac -c -d -s {two} |\nrec3 rm -rf /x | \nrec4 sox -m {two} {tmp_path}/audio/one.wav -t wav - |\n"
-    )
+    one = tmp_path / "audio" / "one.wav"
+    lines = [f"rec1 {one}", f"rec2 flac -c -d -s {two} |", "rec3 rm -rf /x | ", f"rec4 sox -m {two} {one} -t wav - |"]
+    (data / "wav.scp").write_text("\n".join(lines))
     (data / "utt2spk").write_text("u1 ann\nu2 bob\nu3 bob\nu4 bob\nu5 bob\nu6 bob\n")
     (data / "segments").write_text("u1 rec1 0.01 0.05\nu2 rec2 0 -1\nu3 rec3 0 1\nu4 nowhere 0 1\nu6 rec4 0 1\n")
     (data / "spk2gender").write_text("ann f\n")
     found = walked("kaldi", data)
-    assert (found["u1"].path, found["u1"].offset) == (f"{tmp_path}/audio/one.wav", 0.01)
+    assert (found["u1"].path, found["u1"].offset) == (str(one), 0.01)
     assert found["u1"].duration == pytest.approx(0.04)
     assert (found["u1"].gender, found["u1"].session) == ("f", "rec1")
     assert (found["u2"].path, found["u2"].duration, found["u2"].problem) == (str(two), None, "")
