@@ -1,0 +1,1 @@
+"""Reports of an evaluation: JSON first, and from that HTML with drawings, Markdown and LaTeX."""
