@@ -1,0 +1,80 @@
+"""`samevoice analyze ...`: the papers' figures and tables, of your own models and on your own machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samevoice.cli.output import BadInput, JsonOption, bad_input, print_json, stdout
+
+app = typer.Typer(no_args_is_help=True, help="Layer usage, training efficiency, tables beside the published rows.")
+
+SvgOption = typer.Option("--output", "-o", help="The picture to write (.svg).")
+
+
+@app.command()
+def layers(
+    model: Annotated[str, typer.Argument(help="A model's folder, or a network's name (random weights).")],
+    audio: Annotated[Path, typer.Argument(help="A recording.")],
+    alignment: Annotated[Path | None, typer.Option(help="Its words and phones (TextGrid).")] = None,
+    against: Annotated[str | None, typer.Option(help="A second model, such as one with a static weighted sum.")] = None,
+    start: Annotated[float, typer.Option(min=0.0, help="From this second.")] = 0.0,
+    end: Annotated[float | None, typer.Option(min=0.0, help="To this second.")] = None,
+    output: Annotated[Path, SvgOption] = Path("layers.svg"),
+    as_json: JsonOption = False,
+) -> None:
+    """Draw which layers a model uses over time, and words and phones below (LAP paper, Figure 3).
+
+    A model that keeps the largest value (LAP) is shown by how many latent values each layer won; one that adds layers
+    up, by its weights. Without --against, LAP is shown against equal weights, where static sums start.
+    """
+    from samevoice.analysis import layers as analysis
+    from samevoice.analysis import textgrid
+    from samevoice.audio import RATE, read
+    from samevoice.files import replacing
+
+    _svg(output)
+    with bad_input():
+        tiers = textgrid.words_and_phones(textgrid.read(alignment)) if alignment else []
+        samples = read(audio)
+        if start * RATE >= len(samples) or (end is not None and end <= start):
+            raise BadInput(f"{audio}: has {len(samples) / RATE:.2f} s; nothing of it is between --start and --end")
+        samples = samples[round(start * RATE) : None if end is None else round(end * RATE)]
+        tiers = [textgrid.shifted(tier, -start) for tier in tiers]
+        panels = analysis.usages(analysis.load(model), samples, _name(model))
+        if against:
+            panels = analysis.usages(analysis.load(against), samples, _name(against)) + panels
+        elif panels[0].dynamic:
+            panels = [analysis.equal_weights(panels[0]), *panels]
+    seconds = len(samples) / RATE
+    with replacing(output) as temporary:
+        temporary.write_text(analysis.draw(panels, seconds, tiers, f"Layers used in {audio.name}"), encoding="utf-8")
+    phones = analysis.levels_by_label(panels[-1], tiers[-1]) if tiers else []
+    if as_json:
+        told = [
+            {"label": panel.label, "layers": [round(float(x), 6) for x in panel.mean], "variation": panel.variation}
+            for panel in panels
+        ]
+        print_json({"output": str(output), "seconds": seconds, "usages": told, "by_label": phones})
+        return
+    for panel in panels:
+        order = panel.mean.argsort()[::-1][:3]
+        most = ", ".join(f"{layer} ({panel.mean[layer]:.1%})" for layer in order)
+        _print(f"{panel.label}: most of layers {most}; {panel.variation:.1%} of it moves over time")
+    if phones:
+        _print(f"{tiers[-1].name}, from the highest layers used to the lowest (mean layer):")
+        _print(", ".join(f"{row['label']} {row['layer']:.2f}" for row in phones))
+    _print(f"{output} written")
+
+
+def _svg(path: Path) -> None:
+    if path.suffix.lower() != ".svg":
+        raise BadInput(f"{path}: the picture is SVG; its name must end in .svg")
+
+
+def _name(model: str) -> str:
+    return Path(model).name if Path(model).expanduser().is_dir() else f"{model} (random weights)"
+
+
+def _print(text: str) -> None:
+    stdout.print(text, markup=False, highlight=False, soft_wrap=True)
