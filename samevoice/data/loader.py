@@ -117,11 +117,8 @@ class Loader:
         if self._fbank is not None:
             inputs = masked(inputs, plans, self.augmentation)
         label, numbers = self.augmentation.label, self.batches.speakers
-        labels = [
-            label(int(numbers[row]), plan.speed, self.speakers) for row, plan in zip(rows, plans, strict=True)
-        ]
+        labels = [label(int(numbers[row]), plan.speed, self.speakers) for row, plan in zip(rows, plans, strict=True)]
         return Batch(inputs, torch.tensor(labels, device=self.device), rows, plans)
-
 
     def _features(self, samples: Tensor) -> Tensor:
         if self._fbank is None:

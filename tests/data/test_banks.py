@@ -39,6 +39,7 @@ def test_slices_are_the_recordings(bank, tones):
 def test_a_slice_goes_round_within_its_own_recording(bank, tones):
     expected = soundfile.read(tones / "2.wav", dtype="float32")[0]
     np.testing.assert_array_equal(bank.slice(2, 3000, 10000), np.resize(np.roll(expected, -3000), 10000))
+    np.testing.assert_array_equal(bank.slice(2, 3000 + 7 * len(expected), 50), expected[3000:3050])
 
 
 def test_samples_are_mapped_and_read_only(bank):
