@@ -65,5 +65,11 @@ def _row(cells: dict) -> Row:
         part, dot, metric = column.partition(".")
         if dot and value is not None:
             results.setdefault(PROTOCOLS[part], {})[metric] = value
-    about = [cells.get(key) or "" for key in ("system", "frontend", "variant")]
-    return Row(*about, cells.get("params"), cells.get("head_params"), results)
+    return Row(
+        cells["system"],
+        cells.get("frontend", ""),
+        cells.get("variant", ""),
+        cells.get("params"),
+        cells.get("head_params"),
+        results,
+    )
