@@ -1,6 +1,7 @@
 """A batch on its way: a worker reads (`assemble`), the training device does the arithmetic (`augmented`, `masked`)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -62,7 +63,8 @@ def assemble(crops: Sequence[np.ndarray], plans: Sequence[Plan], banks: Banks | 
     for row, plan in enumerate(plans):
         if plan.codec:
             alone = assemble([crops[row]], [replace(plan, codec=None)], banks, length)
-            finished = waveform.into_range(augmented(alone))[0].numpy()
+            with _one_thread():
+                finished = waveform.into_range(augmented(alone))[0].numpy()
             crops[row] = encode_decode(finished, *plan.codec)
             steps[row] = Plan()
     samples = np.zeros((len(crops), max(map(len, crops))), np.float32)
@@ -96,6 +98,17 @@ def assemble(crops: Sequence[np.ndarray], plans: Sequence[Plan], banks: Banks | 
         called={law: [row for row, plan in enumerate(steps) if plan.law == law] for law in ("a", "mu")},
         plans=list(plans),
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As workers compute: with other threads torch rounds otherwise, and a codec makes that another sound."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def augmented(examples: Examples) -> Tensor:
