@@ -38,7 +38,8 @@ class Fbank(nn.Module):
         frames = frames - frames.mean(-1, keepdim=True)
         before = torch.cat([frames[..., :1], frames[..., :-1]], -1)
         frames = (frames - 0.97 * before) * self.window
-        power = torch.fft.rfft(frames, _FFT).abs().square()  # (batch, frames, 257)
+        spectrum = torch.fft.rfft(frames, _FFT)
+        power = spectrum.real.square() + spectrum.imag.square()  # (batch, frames, 257); abs() would take a root first
         energies = power @ self.filters  # (batch, frames, mels)
         features = energies.clamp_min(torch.finfo(torch.float32).eps).log()
         return features - features.mean(1, keepdim=True) if self.settings.subtract_mean else features
