@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # Praat reads the free-standing strings, numbers and flags and skips every other word ("xmin =", "intervals [1]:")
 _TOKEN = re.compile(r'"((?:[^"]|"")*)"|(![^\n]*)|(\S+)')
@@ -102,7 +103,7 @@ class _Tokens:
             raise AlignmentError(f"{self.path}: says that there are {number:g} of something")
         return int(number)
 
-    def _next(self, kind: type, name: str):
+    def _next(self, kind: type, name: str) -> Any:
         found = next(self._rest, None)
         if not isinstance(found, kind):
             there = "ends" if found is None else f"has {found!r}"

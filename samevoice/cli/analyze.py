@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from samevoice.cli.output import BadInput, JsonOption, bad_input, print_json, stdout
+from samevoice.cli.output import BadInput, DeviceOption, JsonOption, bad_input, print_json, say, stdout
 
 app = typer.Typer(no_args_is_help=True, help="Layer usage, training efficiency, tables beside the published rows.")
 
@@ -65,6 +65,57 @@ def layers(
         _print(f"{tiers[-1].name}, from the highest layers used to the lowest (mean layer):")
         _print(", ".join(f"{row['label']} {row['layer']:.2f}" for row in phones))
     _print(f"{output} written")
+
+
+@app.command()
+def efficiency(
+    systems: Annotated[list[str] | None, typer.Argument(help="Networks' names (WavLM BASE+ with five heads).")] = None,
+    batch: Annotated[int, typer.Option(min=2, help="Recordings in a step.")] = 8,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each recording.")] = 2.0,
+    steps: Annotated[int, typer.Option(min=1, help="Timed, after one that is not.")] = 3,
+    frozen: Annotated[bool, typer.Option("--frozen", help="Train the head alone, as the papers' first stage.")] = False,
+    utterances: Annotated[int, typer.Option(min=1, help="Of an epoch (VoxCeleb2's).")] = 1_092_009,
+    speakers: Annotated[int, typer.Option(min=1, help="Of the loss (VoxCeleb2's).")] = 5994,
+    threads: Annotated[int | None, typer.Option(min=1, help="On the CPU (torch's choice).")] = None,
+    device: DeviceOption = "cpu",
+    output: Annotated[Path, SvgOption] = Path("efficiency.svg"),
+    as_json: JsonOption = False,
+) -> None:
+    """Measure training on this machine: time of an epoch, parameters, memory; drawn against EER (LAP paper, Figure 2).
+
+    The EERs are those that the LAP paper prints; other networks are measured but not drawn. Keep the machine free.
+    """
+    from rich.table import Column, Table
+
+    from samevoice.analysis import efficiency as analysis
+    from samevoice.analysis.systems import mean_eers
+    from samevoice.files import replacing
+
+    _svg(output)
+    names = systems or list(analysis.BASE_PLUS)
+    setting = analysis.Setting(batch, seconds, steps, frozen, utterances, speakers, device, threads)
+    costs = []
+    with bad_input():
+        for number, cost in enumerate(analysis.measure(names, setting), 1):
+            say(f"{number} of {len(names)}: {cost.name}, {cost.step_seconds:.2f} s a step")
+            costs.append(cost)
+    what = f"{analysis.machine(setting)}, batch {batch} x {seconds:g} s, front end {'frozen' if frozen else 'trained'}"
+    picture = analysis.draw(costs, mean_eers(), "Training time and error (EER as published)")
+    if picture:
+        with replacing(output) as temporary:
+            temporary.write_text(picture, encoding="utf-8")
+    drawn = str(output) if picture else None
+    if as_json:
+        print_json({"output": drawn, "setting": setting, "machine": analysis.machine(setting), "systems": costs})
+        return
+    heads = ("front end", "head", "step, s", "fastest", "slowest", "epoch, h", "peak, MB")
+    table = Table("system", *(Column(head, justify="right") for head in heads), caption=what)
+    for cost in costs:
+        parameters = (f"{n / 1e6:.2f}M" for n in (cost.front_end_parameters, cost.head_parameters))
+        times = (f"{t:.3f}" for t in (cost.step_seconds, cost.fastest, cost.slowest))
+        table.add_row(cost.name, *parameters, *times, f"{cost.epoch_hours:,.1f}", f"{cost.peak_mb:,.0f}")
+    stdout.print(table)
+    _print(f"{output} written" if picture else "none of these has published EERs: no picture")
 
 
 def _svg(path: Path) -> None:
