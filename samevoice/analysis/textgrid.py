@@ -34,18 +34,19 @@ def read(path: Path) -> list[Tier]:
     tokens = _Tokens(path, _decoded(path))
     if not tokens.text().startswith("ooTextFile") or tokens.text() != "TextGrid":
         raise AlignmentError(f"{path}: is not a TextGrid")
-    tokens.number(), tokens.number()  # from, to
+    tokens.skip(2)  # from, to
     tiers = []
     for _ in range(tokens.count()):
         kind, name = tokens.text(), tokens.text()
-        tokens.number(), tokens.number()
+        tokens.skip(2)
         if kind == "IntervalTier":
             tiers.append(
                 Tier(name, [Interval(tokens.number(), tokens.number(), tokens.text()) for _ in range(tokens.count())])
             )
         elif kind == "TextTier":
             for _ in range(tokens.count()):
-                tokens.number(), tokens.text()
+                tokens.number()
+                tokens.text()
         else:
             raise AlignmentError(f"{path}: has a tier of an unknown kind, {kind!r}")
     return tiers
@@ -96,6 +97,10 @@ class _Tokens:
 
     def number(self) -> float:
         return self._next(float, "a number")
+
+    def skip(self, numbers: int) -> None:
+        for _ in range(numbers):
+            self.number()
 
     def count(self) -> int:
         number = self.number()

@@ -1,5 +1,6 @@
 """`samevoice analyze ...`: the papers' figures and tables, of your own models and on your own machine."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -116,6 +117,34 @@ def efficiency(
         table.add_row(cost.name, *parameters, *times, f"{cost.epoch_hours:,.1f}", f"{cost.peak_mb:,.0f}")
     stdout.print(table)
     _print(f"{output} written" if picture else "none of these has published EERs: no picture")
+
+
+@app.command()
+def table(
+    runs: Annotated[list[Path] | None, typer.Argument(help="Reports of `samevoice evaluate`: report.json.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A file to write, .md or .tex.")] = None,
+    only: Annotated[list[int] | None, typer.Option("--table", min=1, max=4, help="Of these numbers.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Tables 1 and 2 of the LAP paper, 3 and 4 of the ERes2Net paper, with your systems beside the published rows."""
+    from samevoice.analysis import tables as analysis
+    from samevoice.files import replacing
+
+    names = [name for name in analysis.TITLES if not only or int(name[-1]) in only]
+    if output and output.suffix not in (".md", ".tex"):
+        raise BadInput(f"{output}: the tables are written as .md or .tex")
+    with bad_input():
+        assembled = analysis.assemble(analysis.read(runs or []), names)
+    write = analysis.latex if output and output.suffix == ".tex" else analysis.markdown
+    if output:
+        with replacing(output) as temporary:
+            temporary.write_text(write(assembled), encoding="utf-8")
+    if as_json:
+        print_json({"output": output and str(output), "tables": [asdict(one) for one in assembled]})
+    elif output:
+        _print(f"{output} written")
+    else:
+        _print(write(assembled))
 
 
 def _svg(path: Path) -> None:

@@ -133,3 +133,31 @@ def test_efficiency_bad_input(command, tmp_path):
     ended = command("analyze", "efficiency", "eres2nett", "-o", tmp_path / "a.svg")
     assert ended.status == 2
     assert "did you mean" in ended.err
+
+
+def test_table(command, tmp_path):
+    report = {"system": "mine", "architecture": "eres2net", "results": {"voxceleb1-o": {"eer": 0.0123}}}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    shown = command("analyze", "table", tmp_path, "--table", 4)
+    assert shown.status == 0
+    assert "| **mine** | **measured** |  | **1.23** |" in shown.out
+    assert "Table 3" not in shown.out
+    ended = command("analyze", "table", tmp_path, "-o", tmp_path / "all.tex", "--json")
+    assert [len(table["heads"]) for table in json.loads(ended.out)["tables"]] == [13, 6, 8, 5]
+    assert (tmp_path / "all.tex").read_text().count(r"\begin{tabular}") == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("nowhere.json",), "nowhere.json"),
+        (("a.json",), "is not a report"),
+        (("-o", "a.csv"), "written as .md or .tex"),
+    ],
+)
+def test_table_bad_input(command, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.json").write_text("{}")
+    ended = command("analyze", "table", *arguments)
+    assert ended.status == 2
+    assert message in ended.err
