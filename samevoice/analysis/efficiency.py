@@ -147,7 +147,7 @@ def draw(costs: Sequence[Cost], mean_eers: dict[str, float], title: str) -> str 
         for cost in shown
     ]
     x = svg.linear_axis("hours of training for one epoch", 0, 1.25 * max(hours))
-    y = svg.linear_axis("mean EER of Vox-O, -E, -H (%)", 0, 1.25 * max(eers))
+    y = svg.linear_axis("mean EER of Vox-O, -E, -H (%)", 0, 1.5 * max(eers))  # the legend is above
     return svg.plot(title, x, y, series)
 
 
