@@ -6,7 +6,7 @@ import traceback
 
 import typer
 
-from samevoice.cli import analyze, demo, embed, export, models, prepare, verify
+from samevoice.cli import analyze, demo, embed, evaluate, export, models, prepare, verify
 from samevoice.cli.output import BadInput, stderr
 
 TRAIN_PACKAGES = {
@@ -29,6 +29,7 @@ app.command("demo")(demo.demo)
 app.command("export")(export.export)
 app.add_typer(models.app, name="models")
 app.add_typer(prepare.app, name="prepare")
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(analyze.app, name="analyze")
 
 
