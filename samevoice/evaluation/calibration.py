@@ -1,6 +1,7 @@
 """From cosines to log-likelihood ratios, and thresholds by false-alarm rate."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 class LogisticCalibration:
@@ -15,16 +16,26 @@ class LogisticCalibration:
 
     def fit(self, scores: np.ndarray, labels: np.ndarray) -> "LogisticCalibration":
         """scores, labels: (trials,); labels true for targets."""
-        from sklearn.linear_model import LogisticRegression
-
-        model = LogisticRegression(C=1e6, class_weight="balanced", tol=1e-8, max_iter=1000)
-        model.fit(np.asarray(scores, np.float64)[:, None], labels)
-        self.slope_, self.offset_ = float(np.ravel(model.coef_)[0]), float(np.ravel(model.intercept_)[0])
+        weights, self.offset_ = fit_logistic(np.asarray(scores, np.float64)[:, None], labels)
+        self.slope_ = float(weights[0])
         return self
 
     def transform(self, scores: np.ndarray) -> np.ndarray:
         """Natural-logarithm likelihood ratios of scores (trials,)."""
         return self.slope_ * np.asarray(scores) + self.offset_
+
+
+def fit_logistic(inputs: np.ndarray, labels: ArrayLike, strength: float = 1e6) -> tuple[np.ndarray, float]:
+    """Weights (inputs,) and offset of the log-likelihood ratio, targets and nontargets weighing the same in all.
+
+    inputs: (trials, inputs). strength: inverse of the L2 penalty on the weights. Needs scikit-learn (the `train`
+    extra). Raises ValueError for trials of one kind only.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=strength, class_weight="balanced", tol=1e-8, max_iter=1000)
+    model.fit(np.asarray(inputs, np.float64), np.asarray(labels).astype(bool))
+    return np.ravel(model.coef_), float(np.ravel(model.intercept_)[0])
 
 
 def threshold_at(scores: np.ndarray, labels: np.ndarray, false_alarm: float) -> tuple[float, float, float]:

@@ -1,0 +1,21 @@
+"""From embeddings to scores: objects with `fit` and `transform`, learned values ending in `_`.
+
+Embeddings are one array (recordings, dim); a trial is a pair of rows of it: `enrol` and `test`, integers (trials,).
+"""
+
+from samevoice.evaluation.scoring.cosine import Cosine, MeanSubtraction
+from samevoice.evaluation.scoring.fusion import Fusion
+from samevoice.evaluation.scoring.normalisation import ScoreNorm
+from samevoice.evaluation.scoring.plda import PLDA
+from samevoice.evaluation.scoring.qmf import QualityCalibration, draw_pairs, quality_inputs
+
+__all__ = [
+    "PLDA",
+    "Cosine",
+    "Fusion",
+    "MeanSubtraction",
+    "QualityCalibration",
+    "ScoreNorm",
+    "draw_pairs",
+    "quality_inputs",
+]
