@@ -84,9 +84,10 @@ def _row(report: dict[str, Any], entry: dict[str, Any]) -> list[str]:
     cllr = f"{entry['cllr']:.3f}" if "cllr" in entry else ""
     name = f"{report['model']} ({entry['scoring']})"
     eer = _with(entry, "eer", 100, 2)
+    condition = f"{report['protocol']}: {entry['condition']}"
     return [
         name,
-        entry["condition"],
+        condition,
         trials,
         eer,
         f"{100 * entry['eer_hull']:.2f}",
