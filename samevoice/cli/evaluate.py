@@ -160,7 +160,8 @@ def evaluated(
             failed = {n: e for n, e in found.items() if isinstance(e, AudioError)}
             short = sum(protocols.TOO_SHORT in e.problem for e in failed.values())
             used = lists.without(listed, failed)
-            unit = {n: e.embedding / np.linalg.norm(e.embedding) for n, e in found.items() if n not in failed}
+            good = {n: e.embedding for n, e in found.items() if not isinstance(e, AudioError)}
+            unit = {n: embedding / np.linalg.norm(embedding) for n, embedding in good.items()}
             sides = np.stack([np.mean([unit[n] for n in some], axis=0) for some in used.members])
             sides /= np.linalg.norm(sides, axis=1, keepdims=True)
             tests = np.stack([unit[n] for n in used.tests])
