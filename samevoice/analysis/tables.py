@@ -7,6 +7,7 @@ from pathlib import Path
 
 from samevoice.analysis.systems import architecture_of
 from samevoice.evaluation import published
+from samevoice.evaluation.protocols import Condition
 
 TITLES = {
     "lap-table1": "LAP paper, Table 1",
@@ -16,6 +17,7 @@ TITLES = {
 }
 COMPARISONS = ("lap-table1", "eres2net-table4")  # of any systems; the others vary one thing
 METRICS = {"eer": "EER (%)", "min_dcf_0.01": "DCF 0.01", "min_dcf_0.05": "DCF 0.05"}
+WHOLE = Condition().name
 SHORT = {protocol: f"Vox-{letter.upper()}" for letter, protocol in published.PROTOCOLS.items()}
 
 
@@ -65,8 +67,8 @@ def read(places: Sequence[Path]) -> list[Run]:
     runs: dict[tuple[str, str], Run] = {}
     for place in places:
         path = place / "report.json" if place.is_dir() else place
-        run = _run(path)
-        runs.setdefault((run.name, run.scoring), run).results.update(run.results)
+        for run in _runs(path):
+            runs.setdefault((run.name, run.scoring), run).results.update(run.results)
     return list(runs.values())
 
 
@@ -123,19 +125,22 @@ def latex(tables: Sequence[Table]) -> str:
     return "\n".join(parts)
 
 
-def _run(path: Path) -> Run:
-    """One report: {"system", "architecture", "scoring", "parameters", "results": {protocol: {metric: value}}}.
+def _runs(path: Path) -> list[Run]:
+    """A Run for each way of scoring in a report, or in the list of them that `evaluate compare` writes.
 
-    Its "eer" is a share, as everywhere in JSON; the papers print percent.
+    Only entries of whole recordings as they are: the papers know no other condition. "eer" is a share in reports; the
+    papers print percent.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        results = {
-            protocol: {m: float(found[m]) * (100 if m == "eer" else 1) for m in METRICS if m in found}
-            for protocol, found in content["results"].items()
-        }
-        name, architecture = str(content["system"]), str(content["architecture"])
-        return Run(name, architecture, str(content.get("scoring", "")), content.get("parameters"), results)
+        runs = []
+        for report in content if isinstance(content, list) else [content]:
+            for entry in report["entries"]:
+                if entry["condition"] == WHOLE:
+                    figures = {m: float(entry[m]) * (100 if m == "eer" else 1) for m in METRICS if m in entry}
+                    about = (report["model"], report["architecture"], entry["scoring"], report.get("parameters"))
+                    runs.append(Run(*about, {report["protocol"]: figures}))
+        return runs
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path}: is not a report of `samevoice evaluate` ({error!r})") from None
 

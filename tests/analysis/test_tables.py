@@ -5,34 +5,33 @@ import pytest
 from samevoice.analysis import tables
 from samevoice.analysis.tables import Run, RunError
 from samevoice.evaluation import published
+from samevoice.evaluation.protocols import Condition
 
 
-def report(path, **changes):
-    content = {
-        "system": "mine",
-        "architecture": "eres2net",
-        "scoring": "cosine",
-        "parameters": 6_610_688,
-        "results": {"voxceleb1-o": {"eer": 0.0101, "min_dcf_0.01": 0.0987, "cllr": 0.1}},
-    } | changes
+def report(path, protocol="voxceleb1-o", scoring="cosine", **figures):
+    entry = {"scoring": scoring, "eer": 0.0101, "min_dcf_0.01": 0.0987, "cllr": 0.1} | figures
+    entries = [entry | {"condition": Condition().name}, entry | {"condition": "another", "eer": 0.5}]
+    content = {"model": "mine", "architecture": "eres2net", "protocol": protocol, "entries": entries}
     path.write_text(json.dumps(content))
-    return path
+    return content
 
 
 def test_reports_of_one_system_become_one_line(tmp_path):
     (tmp_path / "h").mkdir()
     first = report(tmp_path / "o.json")
-    report(tmp_path / "h" / "report.json", results={"voxceleb1-h": {"eer": 0.02, "min_dcf_0.01": 0.2}})
+    report(tmp_path / "h" / "report.json", "voxceleb1-h", eer=0.02)
     normed = report(tmp_path / "s.json", scoring="adaptive s-norm")
-    run, other = tables.read([first, tmp_path / "h", normed])
+    run, other = tables.read([tmp_path / "o.json", tmp_path / "h", tmp_path / "s.json"])
     assert run.results == {
         "voxceleb1-o": {"eer": pytest.approx(1.01), "min_dcf_0.01": 0.0987},
-        "voxceleb1-h": {"eer": pytest.approx(2.0), "min_dcf_0.01": 0.2},
+        "voxceleb1-h": {"eer": pytest.approx(2.0), "min_dcf_0.01": 0.0987},
     }
     assert other.scoring == "adaptive s-norm"
+    (tmp_path / "both.json").write_text(json.dumps([first, normed]))
+    assert [run.scoring for run in tables.read([tmp_path / "both.json"])] == ["cosine", "adaptive s-norm"]
 
 
-@pytest.mark.parametrize("content", ["no JSON", "[]", "{}", '{"system": "a", "architecture": "b", "results": [1]}'])
+@pytest.mark.parametrize("content", ["no JSON", "[1]", "{}", '{"entries": [1]}'])
 def test_what_is_no_report_is_told(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(RunError, match=r"a\.json: is not a report"):

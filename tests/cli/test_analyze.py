@@ -136,11 +136,14 @@ def test_efficiency_bad_input(command, tmp_path):
 
 
 def test_table(command, tmp_path):
-    report = {"system": "mine", "architecture": "eres2net", "results": {"voxceleb1-o": {"eer": 0.0123}}}
+    from samevoice.evaluation.protocols import Condition
+
+    entries = [{"condition": Condition().name, "scoring": "cosine", "eer": 0.0123}]
+    report = {"model": "mine", "architecture": "eres2net", "protocol": "voxceleb1-o", "entries": entries}
     (tmp_path / "report.json").write_text(json.dumps(report))
     shown = command("analyze", "table", tmp_path, "--table", 4)
     assert shown.status == 0
-    assert "| **mine** | **measured** |  | **1.23** |" in shown.out
+    assert "| **mine** | **measured; cosine** |  | **1.23** |" in shown.out
     assert "Table 3" not in shown.out
     ended = command("analyze", "table", tmp_path, "-o", tmp_path / "all.tex", "--json")
     assert [len(table["heads"]) for table in json.loads(ended.out)["tables"]] == [13, 6, 8, 5]
