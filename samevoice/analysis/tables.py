@@ -75,7 +75,8 @@ def read(places: Sequence[Path]) -> list[Run]:
 def assemble(runs: Sequence[Run], names: Sequence[str] = tuple(TITLES)) -> list[Table]:
     """The tables, every run below each published row of the same network.
 
-    A run whose network is in neither paper is put at the end of the tables that compare systems of any kind.
+    A run whose network is in neither paper is put at the end of the tables that compare systems of any kind. One that
+    has no figure for any column of a table is not in it.
     """
     printed = published.tables()
     known = {architecture_of(name, row) for name in TITLES for row in printed[name].rows}
@@ -87,13 +88,14 @@ def assemble(runs: Sequence[Run], names: Sequence[str] = tuple(TITLES)) -> list[
         with_params = any(row.params or row.head_params for row in table.rows)
         heads = ["front end"] * with_front_end + ["system", "variant"] + ["params (M)"] * with_params
         heads += [f"{SHORT[protocol]} {METRICS[metric]}" for protocol, metric in columns]
+        having = [run for run in runs if any(_values(run.results, columns))]
         lines = []
         for row in table.rows:
             lines.append(Line(False, _published(row, columns, with_front_end, with_params)))
-            same = [run for run in runs if run.architecture == architecture_of(name, row)]
+            same = [run for run in having if run.architecture == architecture_of(name, row)]
             lines += [_line(run, columns, with_front_end, with_params) for run in same]
         if name in COMPARISONS:
-            others = [run for run in runs if run.architecture not in known]
+            others = [run for run in having if run.architecture not in known]
             lines += [_line(run, columns, with_front_end, with_params) for run in others]
         note = f"{table.source}. Published scores: {table.scoring}."
         tables.append(Table(f"{TITLES[name]}: {table.title}", note, heads, lines))

@@ -63,10 +63,17 @@ def test_a_run_stands_below_the_rows_of_its_network():
 
 
 def test_other_networks_stand_at_the_end_of_comparisons():
-    made = tables.assemble([Run("mine", "campplus", "", None, {})])
+    run = Run("mine", "campplus", "", None, {"voxceleb1-o": {"eer": 1.0}})
+    made = tables.assemble([run])
     assert [table.lines[-1].measured for table in made] == [True, False, False, True]
     assert [sum(line.measured for line in table.lines) for table in made] == [1, 0, 0, 1]
-    assert tables.assemble([Run("mine", "campplus", "", None, {})], ["lap-table2"])[0].lines[-1].measured is False
+    assert tables.assemble([run], ["lap-table2"])[0].lines[-1].measured is False
+
+
+def test_runs_on_other_protocols_leave_no_empty_line():
+    run = Run("mine", "eres2net", "", None, {"librispeech-mini": {"eer": 1.0}})
+    other = Run("other", "campplus", "", None, {"librispeech-mini": {"eer": 1.0}})
+    assert not any(line.measured for table in tables.assemble([run, other]) for line in table.lines)
 
 
 def test_markdown_and_latex():
