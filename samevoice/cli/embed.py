@@ -1,6 +1,7 @@
 """`samevoice embed FILES -o out.npz`: embeddings of recordings, for other programs."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,10 @@ def embed(
         stderr.print(f"failed: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
     if failed:
         stderr.print(f"{len(failed)} of {len(paths)} recordings could not be embedded", style="red")
+    if missing := len(paths) - len(embedded) - len(failed):
+        stderr.print(f"interrupted: {missing} of {len(paths)} recordings were not reached", style="red")
+        raise typer.Exit(130)
+    if failed:
         raise typer.Exit(2)
 
 
@@ -68,15 +73,18 @@ def recordings(files: list[str]) -> list[str]:
 
 
 def _embed_all(verifier, paths: list[str], batch_size: int):
-    """(path, Embedded) in the order of the paths, and the errors."""
+    """(path, Embedded) in the order of the paths, and the errors; after Ctrl-C those that were finished."""
     from rich.progress import track
 
     from samevoice.audio import AudioError
 
     results = verifier.embed_each(paths, batch_size)
     quiet = len(paths) < 5 or not stderr.is_terminal
-    found = dict(track(results, "embedding", len(paths), console=stderr, disable=quiet, transient=True))
-    ordered = [(paths[i], found[i]) for i in range(len(paths))]
+    found = {}
+    with suppress(KeyboardInterrupt):  # what is finished is written
+        for index, result in track(results, "embedding", len(paths), console=stderr, disable=quiet, transient=True):
+            found[index] = result
+    ordered = [(paths[i], found[i]) for i in sorted(found)]
     failed = [result for _, result in ordered if isinstance(result, AudioError)]
     return [(path, result) for path, result in ordered if not isinstance(result, AudioError)], failed
 

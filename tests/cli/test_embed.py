@@ -114,3 +114,22 @@ def test_a_failing_write_leaves_the_old_file(command, folder, tiny_model, tmp_pa
     assert "No space left on device" in ended.err
     assert (tmp_path / "out.npz").read_bytes() == b"old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["calls", "out.npz"]
+
+
+def test_an_interrupted_run_writes_what_is_finished(command, tiny_model, samples, tmp_path, monkeypatch):
+    from samevoice.runtime import Verifier
+
+    whole = Verifier.embed_each
+
+    def interrupted(self, audios, batch_size=16):
+        for number, result in enumerate(whole(self, audios, batch_size)):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield result
+
+    monkeypatch.setattr(Verifier, "embed_each", interrupted)
+    output = tmp_path / "out.npz"
+    ended = command("embed", samples / "ivrvoice-ru", "-o", output, "--model", tiny_model)
+    assert ended.status == 130
+    assert "2 of 4 recordings were not reached" in ended.err
+    assert np.load(output)["embeddings"].shape == (2, 16)
