@@ -1,6 +1,5 @@
 """`samevoice evaluate MODEL --protocol NAME -o report/`, `evaluate trials make`, `evaluate compare`."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +14,8 @@ from samevoice.cli.output import (
     bad_input,
     print_json,
     say,
-    stderr,
     stdout,
+    track,
 )
 
 
@@ -156,7 +155,7 @@ def evaluated(
         for condition in conditions:
             names = listed.utterances
             clips = [Clip(place[n], *protocols.clip(place[n], n, condition, noise, str(data or ""))) for n in names]
-            found = dict(zip(names, embed_all(kept, verifier, clips, _track), strict=True))
+            found = dict(zip(names, embed_all(kept, verifier, clips, track), strict=True))
             failed = {n: e for n, e in found.items() if isinstance(e, AudioError)}
             short = sum(protocols.TOO_SHORT in e.problem for e in failed.values())
             used = lists.without(listed, failed)
@@ -206,9 +205,3 @@ def _show(reports: list[dict[str, Any]]) -> None:
     for row in pages.rows(reports):
         table.add_row(*row)
     stdout.print(table)
-
-
-def _track(items: Iterable, total: int) -> Iterable:
-    from rich.progress import track
-
-    return track(items, "embedding", total, console=stderr, disable=not stderr.is_terminal, transient=True)

@@ -15,6 +15,7 @@ from samevoice.cli.output import (
     say,
     stderr,
     stdout,
+    track,
 )
 
 app = typer.Typer(no_args_is_help=True, help="List, show, pull, convert and calibrate models.")
@@ -129,7 +130,7 @@ def calibrate(
     lists = [labelled(path, root) for path in recordings]
     verifier = load_verifier(model, "cpu", offline, max_hours=2.0)
     with bad_input():
-        calibration, failed = fit(verifier, lists, data, track=_track)
+        calibration, failed = fit(verifier, lists, data, track=track)
     for error in failed:
         stderr.print(f"left out: {error}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     cards.write_card(dataclasses.replace(verifier.card, calibration=calibration), output)
@@ -137,12 +138,6 @@ def calibrate(
         print_json({"output": str(output), "calibration": calibration, "left_out": len(failed)})
     else:
         stdout.print(f"{output} written: {calibration.data}", markup=False, highlight=False)
-
-
-def _track(items, total: int):
-    from rich.progress import track
-
-    return track(items, "embedding", total, console=stderr, disable=not stderr.is_terminal)
 
 
 def _words(pairs: list[str]) -> dict:

@@ -1,12 +1,15 @@
 """What all commands share: consoles, JSON, the model option."""
 
 import json
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
+
+Item = TypeVar("Item")
 
 stdout = Console()
 stderr = Console(stderr=True)
@@ -52,3 +55,10 @@ def load_verifier(model: str, device: str, offline: bool, max_hours: float):
 
 def say(message: str) -> None:
     stderr.print(message, style="dim", markup=False, highlight=False)
+
+
+def track(items: Iterable[Item], total: int, what: str = "embedding") -> Iterable[Item]:
+    """A progress bar on standard error over so many items (0: nobody knows), where somebody sees it."""
+    from rich.progress import track as bar
+
+    return bar(items, what, total or None, console=stderr, disable=not stderr.is_terminal, transient=True)

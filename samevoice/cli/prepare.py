@@ -1,20 +1,19 @@
 """`samevoice prepare ...`: from corpora as they are downloaded to manifests, shards and banks for training."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from samevoice.cli.output import BadInput, JsonOption, OfflineOption, bad_input, print_json, say, stderr, stdout
+from samevoice.cli.output import BadInput, JsonOption, OfflineOption, bad_input, print_json, say, stderr, stdout, track
 from samevoice.data.corpora import CORPORA
 
 SHOWN = 10  # bad recordings, missing speakers: the file or the JSON has them all
 
 app = typer.Typer(no_args_is_help=True, help="Prepare corpora for training: manifests, shards, noise, a preview.")
-Item = TypeVar("Item")
 
 FolderArgument = Annotated[Path | None, typer.Argument(help="Where it is; without it, how to get it is told.")]
 OutputOption = Annotated[Path | None, typer.Option("--output", "-o", help="The manifest to write (.parquet).")]
@@ -71,9 +70,7 @@ def rirs(
     from samevoice.data import simulate as simulated
 
     with bad_input():
-        made = simulated.simulate(
-            output, rooms, noises, seed, lambda items: _track(items, rooms + noises, "simulating")
-        )
+        made = simulated.simulate(output, rooms, noises, seed, lambda items: track(items, rooms + noises, "simulating"))
     if as_json:
         print_json({"output": str(output), "simulated": True, "rooms": len(made[0]), "noises": len(made[1])})
     else:
@@ -132,7 +129,7 @@ def shards(
 
     with _told():
         table = manifests.read(manifest)
-        packed = tars.pack(table, output, size, seed, mix, _converts(convert), jobs, _track)
+        packed = tars.pack(table, output, size, seed, mix, _converts(convert), jobs, track)
     if as_json:
         print_json({"output": str(output), **asdict(packed)})
         return
@@ -166,7 +163,7 @@ def banks(
         made = {}
         for kind, some in recordings.items():
             count = len(some)
-            made[kind] = bank_files.build(kind, some, output, lambda items, n=count: _track(items, n, "reading"))
+            made[kind] = bank_files.build(kind, some, output, lambda items, n=count: track(items, n, "reading"))
     if as_json:
         told = {k: {"recordings": len(bank), "failed": [str(e) for e in failed]} for k, (bank, failed) in made.items()}
         print_json({"output": str(output), "banks": told})
@@ -230,9 +227,7 @@ def _prepare(
         )
     try:
         with _told():
-            summary = prepare(
-                corpus, folder, output, jobs, _converts(convert), prefix, recheck, track=_track, **options
-            )
+            summary = prepare(corpus, folder, output, jobs, _converts(convert), prefix, recheck, track=track, **options)
     except KeyboardInterrupt:
         say("what has been decoded is kept: the same command goes on from there")
         raise
@@ -299,12 +294,6 @@ def _told() -> Iterator[None]:
         yield
     except (CorpusError, ManifestError) as error:
         raise BadInput(str(error)) from None
-
-
-def _track(items: Iterable[Item], total: int, what: str) -> Iterable[Item]:
-    from rich.progress import track
-
-    return track(items, what, total or None, console=stderr, disable=not stderr.is_terminal, transient=True)
 
 
 def _print(text: str) -> None:
