@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from samevoice.audio import AudioError
-from samevoice.evaluation import protocols, published
+from samevoice.evaluation import protocols
 from samevoice.evaluation.trials import TrialError
 
 
@@ -32,10 +32,3 @@ def test_a_list_that_is_not_the_published_one_is_refused(tmp_path):
 def test_a_protocol_that_is_not_there_says_where_it_was_looked_for(tmp_path):
     with pytest.raises(TrialError, match="needs librispeech/test-other.csv; looked in"):
         protocols.load(protocols.find("librispeech-mini"), tmp_path)
-
-
-def test_published_rows():
-    rows = {row.name: row for table, row in published.with_protocol("voxceleb1-h") if table.paper == "LAP"}
-    best = rows["WavLM LARGE LAP (h=16) + ASTP (ours)"]
-    assert best.results["voxceleb1-h"] == {"eer": 1.01, "min_dcf_0.01": 0.099, "min_dcf_0.05": 0.061}
-    assert [len(table.rows) for table in published.tables().values()] == [8, 7, 16, 15]
