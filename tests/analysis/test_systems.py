@@ -16,8 +16,8 @@ def test_every_published_row_has_a_network_of_its_own(table):
 def test_a_row_is_its_network():
     found = {row.name: architecture_of("lap-table1", row) for row in published.tables()["lap-table1"].rows}
     assert found["WavLM BASE MHFA (Peng et al. 2023)"] == "wavlm_base_mhfa"
-    assert found["WavLM LARGE LAP (h=16) + ASTP (ours)"] == "wavlm_large_lap_astp"
-    assert found["WavLM BASE+ DBE (C=512) (parameters estimated)"] == "wavlm_base_plus_dbe"
+    assert found["WavLM LARGE LAP (h=16) + ASTP (the paper's own)"] == "wavlm_large_lap_astp"
+    assert found["WavLM BASE+ DBE (C=512) (S. Peng et al. 2024; parameters estimated)"] == "wavlm_base_plus_dbe"
     assert found["Fbank-80 x-vector (reproduced)"] == "xvector"
 
 
