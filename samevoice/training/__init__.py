@@ -1,0 +1,1 @@
+"""Training: recipes, losses, schedules, optimisers, the loop and what it writes."""
