@@ -21,7 +21,7 @@ def create(name: str, network: nn.Module, decay: float = 0.999) -> AveragedModel
     name:
       - "ema": exponential, with `decay` for each update, buffers too (BatchNorm's statistics): to update in each step;
       - "swa": the plain mean of all updates (Izmailov et al., "Averaging weights leads to wider optima", UAI 2018): to
-        update at the ends of epochs, and to `renew_batch_norm` before use, for its buffers are the network's at first.
+        update at the ends of epochs, and to `renew_batch_norm` before use: its buffers are copies of the last update's.
     The first update copies. `network` is to be the bare one, not a distributed wrapper; with the state dict of a saved
     average, one made by the same words goes on where it was. Raises ValueError for another name.
 
