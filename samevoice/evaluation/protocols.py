@@ -13,6 +13,7 @@ import pyarrow as pa
 from samevoice.audio import RATE, AudioError, read
 from samevoice.data.corpora.corpus import beside, gender
 from samevoice.data.corpora.voxceleb1 import CORPUS as VOXCELEB1
+from samevoice.data.corpora.voxceleb1 import metadata
 from samevoice.data.corpora.voxceleb1 import utterances as voxceleb_utterances
 from samevoice.data.sampling import below, key, wrapped
 from samevoice.evaluation import trials as lists
@@ -135,9 +136,10 @@ def recordings(place: Path, root: Path | None = None, wanted: set[str] | None = 
     """What recordings there are: a table of text with COLUMNS, `path` ready to open, "" for what isn't known.
 
     place: a manifest (.parquet), a CSV with path and speaker (paths relative to `root`, or to its own folder), or a
-    folder. In a folder laid out like VoxCeleb utterances are called id10001/VIDEO/00001.wav and the video is their
-    session; in any other they are called by their path in it, their first folder is the speaker, and a second one the
-    session. wanted: leave the others out. Raises TrialError.
+    folder. In a folder laid out like VoxCeleb utterances are called id10001/VIDEO/00001.wav, the video is their
+    session, and vox1_meta.csv or vox2_meta.csv beside them tells the gender; in any other they are called by their path
+    in it, their first folder is the speaker, and a second one the session. wanted: leave the others out.
+    Raises TrialError, also for two recordings of one name and for files that are listed but not there.
     """
     if place.suffix == ".parquet":
         from samevoice.data import manifest
@@ -155,6 +157,7 @@ def recordings(place: Path, root: Path | None = None, wanted: set[str] | None = 
         rows = _of_csv(place, root or place.parent)
     if wanted is not None:
         rows = [row for row in rows if row["utterance"] in wanted]
+    _all_there_once(rows, place)
     columns = {name: pa.array([row.get(name) or "" for row in rows], pa.string()) for name in COLUMNS}
     return pa.table(columns)
 
@@ -164,10 +167,13 @@ def _of_folder(folder: Path) -> list[dict[str, str]]:
 
     found = list(voxceleb_utterances(folder))
     if found:
+        about = metadata(folder, "vox1_meta.csv") | metadata(folder, "vox2_meta.csv")
+        genders = {speaker: gender(row.get("Gender")) for speaker, row in about.items()}
         return [
-            {"utterance": f"{speaker}/{video}/{number}.wav", "speaker": speaker, "path": path, "session": video}
+            {"utterance": f"{speaker}/{video}/{number}.wav", "speaker": speaker, "path": path, "session": video,
+             "gender": genders.get(speaker, "")}
             for path, speaker, video, number in found
-        ]
+        ]  # fmt: skip
     rows = []
     for path in recordings_in(folder):
         parts = Path(path).relative_to(folder).parts
@@ -182,11 +188,17 @@ def _of_folder(folder: Path) -> list[dict[str, str]]:
 def _of_csv(path: Path, root: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines))
-    except (OSError, UnicodeDecodeError) as error:
+            reader = csv.DictReader(lines)
+            rows, heads = list(reader), reader.fieldnames or []
+    except FileNotFoundError:
+        raise TrialError(f"{path}: no such file or folder") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise TrialError(f"{path}: neither a folder, a manifest nor a CSV ({error})") from None
-    if not rows or not {"path", "speaker"} <= rows[0].keys():
-        raise TrialError(f"{path}: a CSV of recordings has the columns path and speaker")
+    if not {"path", "speaker"} <= set(heads):
+        has = f"this one has {', '.join(heads[:10])[:100]!r}" if heads else "this one is empty"
+        raise TrialError(f"{path}: a CSV of recordings has the columns path and speaker; {has}")
+    if not rows:
+        raise TrialError(f"{path}: lists no recordings")
     made = []
     for row in rows:
         about = {name: row.get(name) or row.get(_ALSO.get(name, ""), "") or "" for name in COLUMNS}
@@ -194,6 +206,17 @@ def _of_csv(path: Path, root: Path) -> list[dict[str, str]]:
         about["gender"] = gender(about["gender"])
         made.append({**about, "path": str(root / row["path"])})
     return made
+
+
+def _all_there_once(rows: Sequence[dict[str, str]], place: Path) -> None:
+    paths: dict[str, str] = {}
+    for row in rows:
+        name, path = row["utterance"], row["path"]
+        if name in paths:
+            raise TrialError(f"{place}: {name} is there twice, {paths[name]} and {path}: leave one out")
+        paths[name] = path
+    if gone := [path for path in paths.values() if not os.path.exists(path)]:
+        raise TrialError(f"{place}: {len(gone):,} of {len(paths):,} files are not there, such as {gone[0]}")
 
 
 def noises(data: Path | None = None) -> list[str]:
@@ -257,4 +280,4 @@ def add_noise(samples: np.ndarray, noise: np.ndarray, snr_db: float, draw: int) 
 
 def _not_found(protocol: Protocol, file: str, places: Sequence[Path]) -> str:
     looked = ", ".join(map(str, places))
-    return f"{protocol.name} needs {file}; looked in {looked}: name the folder with --data or ${VARIABLE}"
+    return f"{protocol.name} needs {file}; looked in {looked}: name the folder that has it with --data or ${VARIABLE}"

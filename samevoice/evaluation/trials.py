@@ -1,7 +1,7 @@
 """Trial lists: which recordings are compared with which, and whether they hold one speaker."""
 
 import csv
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ _TEST = ("test", "segmentid", "segment", "probe", "utt2", "path2", "file2")
 _LABEL = ("label", "target", "targettype", "key", "same", "same_speaker")
 _TARGET = {"1", "target", "tgt", "true", "same", "yes"}
 _NONTARGET = {"0", "nontarget", "non-target", "nontgt", "imp", "impostor", "false", "different", "no"}
+_LABELS = dict.fromkeys(_TARGET, True) | dict.fromkeys(_NONTARGET, False)
 
 
 class TrialError(ValueError):
@@ -114,9 +115,9 @@ def of_rows(
 def read(path: Path | str, enrolments: Path | str | None = None) -> Trials:
     """A list in any of these forms, told apart by its ending and first line. Raises TrialError.
 
-    VoxCeleb: `1 a b`. Kaldi: `a b target`. With a header (comma, tab or spaces between): columns such as
-    enrolment/modelid, test/segmentid and label/targettype, in any order, as NIST's keys have them. Parquet: the same
-    columns; the enrolment column may hold lists of utterances, which are averaged.
+    VoxCeleb: `1 a b`. Kaldi: `a b target`. With a header (comma, tab or spaces between, as the first line has it):
+    columns such as enrolment/modelid, test/segmentid and label/targettype, in any order, as NIST's keys have them.
+    Parquet: the same columns; the enrolment column may hold lists of utterances, which are averaged.
     enrolments: a file with the utterances of each model (see `read_enrolments`), for lists of models.
     """
     path = Path(path)
@@ -124,20 +125,24 @@ def read(path: Path | str, enrolments: Path | str | None = None) -> Trials:
     if path.suffix == ".parquet":
         return _of_parquet(path, models)
     lines = _lines(path)
-    header = [word.lower() for word in _split(lines[0][1])]
+    split = _splitter(lines[0][1])
+    first = split(lines[0][1])
+    header = [word.lower() for word in first]
     columns = [next((i for i, word in enumerate(header) if word in names), -1) for names in (_ENROL, _TEST, _LABEL)]
-    if min(columns) >= 0:
-        order, lines = tuple(columns), lines[1:]
+    if with_header := min(columns) >= 0:
+        enrol, test, label = columns
     else:
-        order = _order(path, _split(lines[0][1]))
-    rows = []
-    for number, line in lines:
-        words = _split(line)
-        if len(words) <= max(order):
+        enrol, test, label = _order(path, first)
+    most, rows = max(enrol, test, label), []
+    for number, line in lines[with_header:]:
+        found = split(line)
+        if len(found) <= most or (len(found) > 3 and not with_header):
             raise TrialError(
-                f"{path}, line {number}: {len(words)} words, not the {max(order) + 1} of a trial: {line!r}"
+                f"{path}, line {number}: {len(found)} words, not the {most + 1} of a trial: {line!r}; names with "
+                "spaces need commas or tabs between them, and more columns a header"
             )
-        rows.append((words[order[0]], words[order[1]], _label(words[order[2]], f"{path}, line {number}")))
+        same = _LABELS.get(found[label])
+        rows.append((found[enrol], found[test], _label(found[label], path, number) if same is None else same))
     return of_rows(rows, models, str(path))
 
 
@@ -146,12 +151,12 @@ def read_enrolments(path: Path | str) -> dict[str, list[str]]:
     model add up), or NIST's `modelid segmentid` with that header. Raises TrialError.
     """
     lines = _lines(Path(path))
-    header = [word.lower() for word in _split(lines[0][1])][:2]
-    if len(header) == 2 and header[0] in _ENROL and header[1] in _TEST:
-        lines = [(number, " ".join(_split(line)[:2])) for number, line in lines[1:]]
+    split = _splitter(lines[0][1])
+    header = [word.lower() for word in split(lines[0][1])][:2]
+    nist = len(header) == 2 and header[0] in _ENROL and header[1] in _TEST
     models: dict[str, list[str]] = {}
-    for number, line in lines:
-        model, *utterances = _split(line)
+    for number, line in lines[nist:]:
+        model, *utterances = split(line)[: 2 if nist else None]
         if not utterances:
             raise TrialError(f"{path}, line {number}: no utterance for {model}")
         models.setdefault(model, []).extend(u for u in utterances if u not in models.get(model, ()))
@@ -161,12 +166,15 @@ def read_enrolments(path: Path | str) -> dict[str, list[str]]:
 def write(trials: Trials, path: Path | str) -> None:
     """By the ending: .csv and .parquet with a header, .kaldi as `a b target`, all else as VoxCeleb's `1 a b`.
 
-    Enrolments of several utterances can be written to Parquet only; TrialError for others.
+    Enrolments of several utterances can be written to Parquet only, names with spaces to .csv too; TrialError.
     """
     path = Path(path)
     several = any(len(some) > 1 for some in trials.members)
     if several and path.suffix != ".parquet":
         raise TrialError(f"{path}: enrolments of several utterances can only be written to .parquet")
+    names = trials.utterances
+    if path.suffix not in (".csv", ".parquet") and (spaced := [name for name in names if len(name.split()) != 1]):
+        raise TrialError(f"{path}: {spaced[0]!r} has spaces; write a .csv or .parquet")
     first = [trials.members[i][0] for i in trials.enrol]
     second = [trials.tests[i] for i in trials.test]
     same = trials.labels.tolist()
@@ -243,26 +251,30 @@ def make(table: pa.Table, kind: str, count: int = 10_000, nontargets: int | None
     """
     if kind not in KINDS:
         raise TrialError(f"unknown kind {kind!r}; valid: {', '.join(KINDS)}")
-    names, speakers = table["utterance"].to_pylist(), np.array(table["speaker"].to_pylist(), object)
     if kind == "exhaustive":
-        return all_pairs(names, speakers)
+        made = all_pairs(table["utterance"].to_pylist(), table["speaker"].to_pylist())
+        _both(made.labels, kind)
+        return made
+    _known(table["utterance"].to_pylist(), table["speaker"].to_pylist())
     if kind == "cross-session":
         known = np.array(table["session"].to_pylist(), object) != ""
         if not known.any():
-            raise TrialError("no recording has a session, so that no pair is known to cross two")
+            raise TrialError(
+                "no recording has a session, so that no pair is known to cross two: a manifest or a CSV says it in the "
+                "column session, a folder by SPEAKER/SESSION/RECORDING"
+            )
         table = table.filter(pa.array(known))
     else:
         table = table.set_column(table.schema.get_field_index("session"), "session", pa.array([""] * len(table)))
     if kind == "same-gender" and not any(table["gender"].to_pylist()):
-        raise TrialError("no recording has a gender")
+        raise TrialError("no recording has a gender: a manifest or a CSV says it in the column gender")
     wanted = count if nontargets is None else nontargets
     left, right, same = pairs(table, count, wanted, seed, same_gender=kind == "same-gender")
+    _both(same, kind)
     if nontargets is None:
         each = min(int(same.sum()), int((~same).sum()))
         kept = np.concatenate([np.flatnonzero(same)[:each], np.flatnonzero(~same)[:each]])
         left, right, same = left[kept], right[kept], same[kept]
-    if not same.any() or same.all():
-        raise TrialError(f"{int(same.sum())} targets and {int((~same).sum())} nontargets can be drawn: both are needed")
     names = table["utterance"].to_pylist()
     return of_rows([(names[a], names[b], bool(s)) for a, b, s in zip(left, right, same, strict=True)])
 
@@ -270,6 +282,7 @@ def make(table: pa.Table, kind: str, count: int = 10_000, nontargets: int | None
 def all_pairs(names: Sequence[str], speakers: Sequence[str] | np.ndarray) -> Trials:
     """Every pair of recordings once. Memory: 9 bytes a pair, and 16 while it is made. Raises TrialError."""
     n = len(names)
+    _known(names, speakers)
     if n * (n - 1) // 2 > MOST_PAIRS:
         raise TrialError(f"{n:,} recordings make {n * (n - 1) // 2:,} pairs, over {MOST_PAIRS:,}: draw some of them")
     if n < 2:
@@ -281,6 +294,23 @@ def all_pairs(names: Sequence[str], speakers: Sequence[str] | np.ndarray) -> Tri
     return Trials(
         everyone, tuple((name,) for name in everyone), everyone, enrol, test, numbers[rows] == numbers[columns]
     )
+
+
+def _known(names: Sequence[str], speakers: Sequence[str] | np.ndarray) -> None:
+    """Recordings whose speaker isn't known make no trials: they would pass for one person."""
+    if unknown := [name for name, speaker in zip(names, speakers, strict=True) if not speaker]:
+        raise TrialError(
+            f"{len(unknown):,} of {len(names):,} recordings have no speaker, such as {unknown[0]}: a manifest or a CSV "
+            "says it in the column speaker, a folder by SPEAKER/RECORDING"
+        )
+
+
+def _both(same: np.ndarray, kind: str) -> None:
+    targets, nontargets = int(same.sum()), int((~same).sum())
+    if not targets or not nontargets:
+        raise TrialError(
+            f"{kind}: {targets:,} targets and {nontargets:,} nontargets are all there are; both are needed"
+        )
 
 
 def _codes(trials: Trials) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -306,21 +336,31 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def _split(line: str) -> list[str]:
-    if "," in line:
-        return [word.strip() for word in next(csv.reader([line]))]
-    return [word.strip() for word in line.split("\t")] if "\t" in line else line.split()
+def _splitter(first: str) -> Callable[[str], list[str]]:
+    """What takes a line of this list apart: at tabs, or commas, or spaces, whichever the first line has.
+
+    `1 a,b c` is taken apart at spaces, because that makes a trial of it.
+    """
+    if "\t" in first:
+        return lambda line: [word.strip() for word in line.split("\t")]
+    words = first.split()
+    trial = len(words) == 3 and (words[0] in ("0", "1") or words[2].lower() in _LABELS) and words[0][-1] != ","
+    return _cells if "," in first and not trial else str.split
+
+
+def _cells(line: str) -> list[str]:
+    cells = next(csv.reader([line])) if '"' in line else line.split(",")
+    return [cell.strip() for cell in cells]
 
 
 def _order(path: Path, words: list[str]) -> tuple[int, int, int]:
     """Where enrolment, test and label are in a line without header."""
     if len(words) >= 3:
-        labels = _TARGET | _NONTARGET
-        if words[2].lower() in labels - {"0", "1"}:
+        if words[2].lower() in _LABELS.keys() - {"0", "1"}:
             return 0, 1, 2
         if words[0] in ("0", "1"):
             return 1, 2, 0
-        if words[2].lower() in labels:
+        if words[2].lower() in _LABELS:
             return 0, 1, 2
     raise TrialError(
         f"{path}: the first line {' '.join(words)!r} is neither `1 a b`, `a b target`, nor a header with an enrolment, "
@@ -328,17 +368,19 @@ def _order(path: Path, words: list[str]) -> tuple[int, int, int]:
     )
 
 
-def _label(word: str, where: str) -> bool:
-    if (lower := word.lower()) in _TARGET:
-        return True
-    if lower in _NONTARGET:
-        return False
-    raise TrialError(f"{where}: {word!r} is neither target nor nontarget")
+def _label(word: str, path: Path, line: int | None = None) -> bool:
+    same = _LABELS.get(word.lower())
+    if same is None:
+        where = f"{path}, line {line}" if line else f"{path}"
+        raise TrialError(f"{where}: {word!r} is neither target nor nontarget")
+    return same
 
 
 def _of_parquet(path: Path, models: Mapping[str, Sequence[str]] | None) -> Trials:
     try:
         table = pq.read_table(path)
+    except FileNotFoundError:
+        raise TrialError(f"{path}: no such file") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise TrialError(f"{path}: not a Parquet file ({error})") from None
     found = {name.lower(): name for name in table.column_names}
@@ -354,5 +396,5 @@ def _of_parquet(path: Path, models: Mapping[str, Sequence[str]] | None) -> Trial
     if sides and isinstance(sides[0], list):
         models = {" ".join(side): side for side in sides}
         sides = [" ".join(side) for side in sides]
-    same = [label if isinstance(label, bool) else _label(str(label), str(path)) for label in labels]
+    same = [label if isinstance(label, bool) else _label(str(label), path) for label in labels]
     return of_rows(list(zip(map(str, sides), map(str, tests), same, strict=True)), models, str(path))
