@@ -1,0 +1,96 @@
+"""`samevoice runs [FOLDER]` and `samevoice runs compare A B`: what was trained here, in a table and a picture."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+from samevoice.cli.output import BadInput, JsonOption, bad_input, print_json, say, stdout
+
+if TYPE_CHECKING:
+    from samevoice.training.runs import Run
+
+
+class _FolderFirst(TyperGroup):
+    """`runs` and `runs FOLDER` mean `runs list ...`."""
+
+    def parse_args(self, ctx, args):
+        known = bool(args) and args[0] in {*self.commands, "-h", "--help"}
+        return super().parse_args(ctx, args if known else ["list", *args])
+
+
+app = typer.Typer(cls=_FolderFirst, help="List and compare training runs; `runs FOLDER` is `runs list FOLDER`.")
+
+
+@app.command("list")
+def list_runs(
+    folder: Annotated[Path, typer.Argument(help="Where runs lie.")] = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """Every run in a folder, the latest first. "running" means that its log grew in the last five minutes."""
+    from samevoice.training import runs
+
+    with bad_input():
+        found = runs.find(folder)
+    if as_json:
+        print_json([run.told() for run in found])
+    else:
+        _show(found)
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="Runs' folders.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help=".svg, or .html with the tables.")] = Path(
+        "compare.svg"
+    ),
+    as_json: JsonOption = False,
+) -> None:
+    """Runs side by side: a table, the settings that differ, and their loss and EER curves as a picture."""
+    from samevoice.files import replacing
+    from samevoice.training import runs
+
+    if output.suffix.lower() not in (".svg", ".html"):
+        raise BadInput(f"{output}: the picture is written as .svg or .html")
+    with bad_input():
+        names = _names(folders)
+        found = [runs.load(folder, name) for folder, name in zip(folders, names, strict=True)]
+    content = runs.page(found) if output.suffix.lower() == ".html" else runs.draw(found)
+    with replacing(output) as temporary:
+        temporary.write_text(content, encoding="utf-8")
+    differences = runs.differences(found)
+    if as_json:
+        print_json({"output": str(output), "runs": [run.told() for run in found], "differences": differences})
+        return
+    _show(found)
+    if differences:
+        from rich.markup import escape
+        from rich.table import Table
+
+        table = Table("setting", *(escape(run.name) for run in found), title="settings that differ")
+        for name, values in differences.items():
+            table.add_row(escape(name), *(escape(runs.shown(value)) for value in values))
+        stdout.print(table)
+    stdout.print(f"{output} written", markup=False, highlight=False, soft_wrap=True)
+
+
+def _names(folders: list[Path]) -> list[str]:
+    """The folders' own names, or their paths where two have one name."""
+    names = [folder.absolute().name for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def _show(found: "list[Run]") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from samevoice.training.runs import HEADS
+
+    table = Table(*HEADS)
+    for run in found:
+        table.add_row(*map(escape, run.row()))
+    stdout.print(table)
+    for run in found:
+        if run.problem:
+            say(run.problem)
