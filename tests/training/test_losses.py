@@ -207,6 +207,13 @@ def test_margins_are_not_rounded_by_autocast():
         assert loss(torch.tensor([[1.0, 0.0]]), torch.tensor([0])).correct == 1
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_the_loss_is_never_less_than_single_precision(dtype):
+    embeddings, labels = batch(dtype=dtype)
+    value = made("aam-softmax", dtype=dtype)(embeddings, labels).loss
+    assert value.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_keep_classes(name):
     embeddings, labels = batch(classes=3)
