@@ -1,7 +1,7 @@
-"""`samevoice evaluate MODEL --protocol NAME -o report/`, `evaluate trials make`, `evaluate compare`."""
+"""`samevoice evaluate MODEL --protocol NAME -o report/`, `evaluate compare`, `evaluate trials make`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from typer.core import TyperGroup
@@ -31,6 +31,10 @@ app = typer.Typer(cls=_ModelFirst, help="Error rates with intervals, on a protoc
 trials_app = typer.Typer(help="Trial lists.", no_args_is_help=True)
 app.add_typer(trials_app, name="trials")
 
+ReplicatesOption = Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for no intervals.")]
+_SCORING = "cosine, mean-subtraction, z-norm, t-norm, s-norm, as-norm, mean-subtraction+as-norm (or another norm), \
+plda, adapted-plda; several times for several."
+
 
 @app.command("run")
 def run(
@@ -39,69 +43,78 @@ def run(
     trials: Annotated[Path | None, typer.Option(help="A list of your own.")] = None,
     recordings: Annotated[Path | None, typer.Option(help="Of that list: manifest, CSV or folder.")] = None,
     enrolments: Annotated[Path | None, typer.Option(help="The utterances of each model in that list.")] = None,
+    enrolment: Annotated[str, typer.Option(help="Average a model's embeddings or scores.")] = "embeddings",
     data: Annotated[Path | None, typer.Option(help="Where protocols lie (or $SAMEVOICE_DATA).")] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="The report's folder.")] = Path("report"),
+    scoring: Annotated[list[str], typer.Option(help=_SCORING)] = ["cosine"],  # noqa: B006 (typer's way)
+    cohort: Annotated[Path | None, typer.Option(help="Other speakers: manifest, CSV or folder.")] = None,
+    top_n: Annotated[int, typer.Option(min=2, help="The nearest of the cohort, for as-norm.")] = 600,
+    exclude_own_speakers: Annotated[
+        bool, typer.Option("--exclude-own-speakers", help="The cohort may hold speakers of the trials.")
+    ] = False,
+    adaptation: Annotated[Path | None, typer.Option(help="What adapted-plda adapts to.")] = None,
+    qmf: Annotated[bool, typer.Option("--qmf", help="Also calibrated by quality, on the cohort.")] = False,
     conditions: Annotated[bool, typer.Option("--conditions", help="Also 3, 2 and 1.5 s, and noise.")] = False,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Leave trials out.")] = False,
     cache: Annotated[Path | None, typer.Option(help="The file of kept embeddings.")] = None,
-    replicates: Annotated[int, typer.Option(min=0, help="Of the bootstrap; 0 for no intervals.")] = 1000,
+    replicates: ReplicatesOption = 1000,
     device: DeviceOption = "cpu",
     offline: OfflineOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Evaluate a model; `samevoice evaluate MODEL` is this. Scores are cosines."""
+    """Evaluate a model; `samevoice evaluate MODEL` is this."""
+    from functools import partial
+
+    from samevoice.cli import reports
     from samevoice.evaluation import protocols
-    from samevoice.evaluation import trials as lists
+    from samevoice.evaluation.report.comparison import Report
+    from samevoice.evaluation.report.system import Plan, System
+    from samevoice.hub import cache as hub_cache
+    from samevoice.hub import find_model
+    from samevoice.runtime import Verifier
+    from samevoice.runtime.embedding_cache import EmbeddingCache, embed_all, model_key
 
     with bad_input():
-        if protocol:
-            table, listed = protocols.load(protocols.find(protocol), data)
-        elif trials and recordings:
-            listed = lists.read(trials, enrolments)
-            table = protocols.recordings(recordings)
-        else:
-            raise BadInput("give --protocol NAME, or --trials LIST with --recordings")
-        problems = lists.check(listed, set(table["utterance"].to_pylist()))
-        for line in problems.lines():
-            say(line)
-        if problems.contradictory or (problems.missing and not allow_missing):
-            raise BadInput("; ".join(problems.lines()))
-        if problems.missing:
-            listed = lists.without(listed, set(problems.missing))
+        plan = Plan(scoring, qmf, top_n, enrolment, exclude_own_speakers, replicates)
+        plan.check(cohort is not None, adaptation is not None)
+        table, listed = _listed(protocol, trials, recordings, enrolments, data, allow_missing)
+        others = [protocols.recordings(place) if place else None for place in (cohort, adaptation)]
         every = [protocols.Condition(s, n) for n in protocols.NOISES_DB for s in protocols.LENGTHS]
-        chosen = every if conditions else every[:1]
-        name = protocol or str(trials)
-        report = evaluated(model, name, table, listed, chosen, data, cache, replicates, device, offline)
-    _write(output, [report])
-    if as_json:
-        print_json(report)
-    else:
-        _show([report])
-        stdout.print(f"{output}/report.html", markup=False, highlight=False, soft_wrap=True)
+        noise = protocols.noises(data) if conditions else []
+        card, path = find_model(model, offline, say=say)
+        verifier = Verifier(card, path, device)
+        with EmbeddingCache(cache or hub_cache.folder() / "embeddings.sqlite", model_key(card, path)) as kept:
+            system = System(partial(embed_all, kept, verifier, track=track), plan, card.calibration)
+            system.fit(listed, table, *others)
+            entries, scores = system.entries(listed, table, every if conditions else every[:1], noise, str(data or ""))
+    content = reports.about(card, path, protocol or str(trials)) | {"notes": system.notes, "entries": entries}
+    reports.finish([Report(content, scores, str(output))], output, as_json)
 
 
 @app.command("compare")
 def compare(
-    reports: Annotated[list[Path], typer.Argument(help="Reports' folders.")],
+    places: Annotated[list[Path], typer.Argument(metavar="REPORTS", help="Reports' folders.")],
+    fuse: Annotated[list[Path], typer.Option(help="Also fused, as fitted on these reports.")] = [],  # noqa: B006
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write a report of all.")] = None,
+    replicates: ReplicatesOption = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Systems side by side, with the published rows of the same protocols."""
-    import json
+    """Systems side by side, with differences from the first and the published rows of the same protocols.
 
-    loaded = []
-    for place in reports:
-        path = place / "report.json" if place.is_dir() else place
-        try:
-            loaded.append(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError:
-            raise BadInput(f"{path}: not a report") from None
-    if output:
-        _write(output, loaded)
-    if as_json:
-        print_json(loaded)
-    else:
-        _show(loaded)
+    --fuse names a report of each system on other trials, in the same order: there the fusion is fitted.
+    """
+    from samevoice.cli import reports
+    from samevoice.evaluation.report import comparison
+
+    with bad_input():
+        found = [report for place in places for report in comparison.read(place)]
+        if fuse:
+            from samevoice.evaluation.report.fusing import fused
+
+            development = [report for place in fuse for report in comparison.read(place)]
+            found.append(fused(found, development, replicates))
+        compared = comparison.compared(found, replicates)
+    reports.finish(compared, output, as_json, as_list=True)
 
 
 @trials_app.command("make")
@@ -127,81 +140,28 @@ def make(
         stdout.print(f"{output}: {told['targets']:,} + {told['nontargets']:,} trials", markup=False, soft_wrap=True)
 
 
-def evaluated(
-    model: str, protocol: str, table, listed, conditions, data, cache, replicates, device="cpu", offline=False
-) -> dict[str, Any]:
-    """report.json's content: one entry for each condition."""
-    import platform
-    from datetime import date
-
-    import numpy as np
-
-    from samevoice.audio import AudioError
+def _listed(
+    protocol: str | None,
+    trials: Path | None,
+    recordings: Path | None,
+    enrolments: Path | None,
+    data: Path | None,
+    allow_missing: bool,
+):
+    """The recordings and the trials, or BadInput before anything is embedded."""
     from samevoice.evaluation import protocols
     from samevoice.evaluation import trials as lists
-    from samevoice.evaluation.report.measure import measure
-    from samevoice.hub import cache as hub_cache
-    from samevoice.hub import find_model
-    from samevoice.runtime import Verifier
-    from samevoice.runtime.embedding_cache import Clip, EmbeddingCache, embed_all, model_key
 
-    card, path = find_model(model, offline, say=say)
-    verifier = Verifier(card, path, device)
-    speaker = dict(zip(table["utterance"].to_pylist(), table["speaker"].to_pylist(), strict=True))
-    place = dict(zip(table["utterance"].to_pylist(), table["path"].to_pylist(), strict=True))
-    noise = protocols.noises(data) if any(c.snr_db is not None for c in conditions) else []
-    entries = []
-    with EmbeddingCache(cache or hub_cache.folder() / "embeddings.sqlite", model_key(card, path)) as kept:
-        for condition in conditions:
-            names = listed.utterances
-            clips = [Clip(place[n], *protocols.clip(place[n], n, condition, noise, str(data or ""))) for n in names]
-            found = dict(zip(names, embed_all(kept, verifier, clips, track), strict=True))
-            failed = {n: e for n, e in found.items() if isinstance(e, AudioError)}
-            short = sum(protocols.TOO_SHORT in e.problem for e in failed.values())
-            used = lists.without(listed, failed)
-            good = {n: e.embedding for n, e in found.items() if not isinstance(e, AudioError)}
-            unit = {n: embedding / np.linalg.norm(embedding) for n, embedding in good.items()}
-            sides = np.stack([np.mean([unit[n] for n in some], axis=0) for some in used.members])
-            sides /= np.linalg.norm(sides, axis=1, keepdims=True)
-            tests = np.stack([unit[n] for n in used.tests])
-            scores = np.concatenate([
-                np.einsum("ij,ij->i", sides[used.enrol[i : i + 32768]], tests[used.test[i : i + 32768]])
-                for i in range(0, len(used), 32768)
-            ])  # fmt: skip
-            who = np.array([speaker[some[0]] for some in used.members])[used.enrol]
-            tested = np.array([speaker[n] for n in used.tests])[used.test]
-            calibration = card.calibration
-            llrs = scores * calibration.slope + calibration.offset if calibration else None
-            figures = measure(scores, used.labels, who, tested, llrs, replicates)
-            about = {"condition": condition.name, "scoring": "cosine", "recordings": len(unit), "too_short": short}
-            entries.append(
-                {**about, "refused": len(failed) - short, "trials_left_out": len(listed) - len(used), **figures}
-            )
-    machine = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}"
-    return {"model": card.name, "architecture": card.architecture, "protocol": protocol,
-            "date": date.today().isoformat(), "machine": machine, "entries": entries}  # fmt: skip
-
-
-def _write(output: Path, reports: list[dict[str, Any]]) -> None:
-    import json
-
-    from samevoice.evaluation.report import pages
-    from samevoice.files import replacing
-
-    content = json.dumps(reports[0] if len(reports) == 1 else reports, ensure_ascii=False, indent=1)
-    files = {"report.json": content, "report.html": pages.html(reports), "report.md": pages.markdown(reports),
-             "report.tex": pages.latex(reports)}  # fmt: skip
-    for name, text in files.items():
-        with replacing(output / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-
-
-def _show(reports: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    from samevoice.evaluation.report import pages
-
-    table = Table(*pages.HEADS)
-    for row in pages.rows(reports):
-        table.add_row(*row)
-    stdout.print(table)
+    if protocol:
+        table, listed = protocols.load(protocols.find(protocol), data)
+    elif trials and recordings:
+        listed = lists.read(trials, enrolments)
+        table = protocols.recordings(recordings)
+    else:
+        raise BadInput("give --protocol NAME, or --trials LIST with --recordings")
+    problems = lists.check(listed, set(table["utterance"].to_pylist()))
+    if problems.contradictory or (problems.missing and not allow_missing):
+        raise BadInput("; ".join(problems.lines()))
+    for line in problems.lines():
+        say(line)
+    return table, lists.without(listed, set(problems.missing)) if problems.missing else listed

@@ -7,7 +7,9 @@ them there is no trial).
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice, pairwise
@@ -52,6 +54,22 @@ def interval(
     return _percentiles(values, confidence)
 
 
+def intervals(
+    statistics: Mapping[str, Statistic],
+    scores: ArrayLike,
+    labels: ArrayLike,
+    enrol_speakers: ArrayLike,
+    test_speakers: ArrayLike,
+    replicates: int = 1000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> dict[str, tuple[float, float]]:
+    """`interval` of several statistics, each replicate drawn once for all."""
+    trials = scores, labels, enrol_speakers, test_speakers
+    values = _replicates(list(statistics.values()), *trials, replicates, seed)
+    return {name: _percentiles(column, confidence) for name, column in zip(statistics, values.T, strict=True)}
+
+
 def paired(
     statistic: Statistic,
     first: ArrayLike,
@@ -74,6 +92,17 @@ def paired(
     return Difference(value, low, high)
 
 
+@dataclass(frozen=True)
+class Part:
+    """Some of the trials. interval: None where they hold too few speakers for one, or none was asked for."""
+
+    group: str
+    targets: int
+    nontargets: int
+    value: float
+    interval: tuple[float, float] | None
+
+
 def breakdown(
     statistic: Statistic,
     scores: ArrayLike,
@@ -83,21 +112,33 @@ def breakdown(
     test_speakers: ArrayLike,
     replicates: int = 1000,
     seed: int = 0,
-) -> Iterator[tuple[str, int, float, tuple[float, float]]]:
-    """(group, trials, value, interval) of the trials of each value of `groups` (trials,), sorted.
+) -> Iterator[Part]:
+    """The trials of each value of `groups` (trials,), ranges in their order and others sorted.
 
-    Groups with trials of one kind only have no error rate and are left out; `in_ranges` makes groups of numbers.
+    A group of nontargets only (of two genders, say) is measured with all targets, one of targets only with all
+    nontargets. `in_ranges` makes groups of numbers. replicates: 0 for no intervals.
     """
     arrays = [np.asarray(a) for a in (scores, labels, enrol_speakers, test_speakers)]
-    groups = np.asarray(groups).astype(str)
-    for group in np.unique(groups):
-        part = [a[groups == group] for a in arrays]
-        if 0 < part[1].astype(bool).sum() < len(part[1]):
-            try:
-                bounds = interval(statistic, *part, replicates=replicates, seed=seed)
-            except ValueError:  # a handful of speakers: a value, but no interval
-                bounds = (float("nan"), float("nan"))
-            yield str(group), len(part[0]), float(statistic(part[0], part[1])), bounds
+    same, groups = arrays[1].astype(bool), np.asarray(groups).astype(str)
+    for group in sorted(np.unique(groups).tolist(), key=_order):
+        chosen = groups == group
+        for kind in (same, ~same):
+            chosen = chosen if (chosen & kind).any() else chosen | kind
+        part = [a[chosen] for a in arrays]
+        try:
+            bounds = interval(statistic, *part, replicates=replicates, seed=seed) if replicates else None
+        except ValueError:  # a handful of speakers: a value, but no interval
+            bounds = None
+        targets = int(same[chosen].sum())
+        yield Part(group, targets, int(chosen.sum()) - targets, float(statistic(part[0], part[1])), bounds)
+
+
+def _order(group: str) -> tuple[float, str]:
+    """Where a group of `in_ranges` comes, and after them all others by name."""
+    if group.startswith("under "):
+        return -math.inf, group
+    number = re.match(r"-?[0-9.]+(?=[ -])", group)
+    return float(number[0]) if number else math.inf, group
 
 
 def in_ranges(values: ArrayLike, edges: ArrayLike, unit: str = "") -> np.ndarray:
@@ -127,6 +168,19 @@ def replicate_values(
 
     The same seed draws the same speakers, whatever the scores, so that systems can be compared.
     """
+    return _replicates([statistic], scores, labels, enrol_speakers, test_speakers, replicates, seed)[:, 0]
+
+
+def _replicates(
+    statistics: Sequence[Statistic],
+    scores: ArrayLike,
+    labels: ArrayLike,
+    enrol_speakers: ArrayLike,
+    test_speakers: ArrayLike,
+    replicates: int,
+    seed: int,
+) -> np.ndarray:
+    """`replicate_values` of each statistic: float64 (replicates, statistics)."""
     scores, labels = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
     enrol_speakers, test_speakers = np.asarray(enrol_speakers), np.asarray(test_speakers)
     if not scores.shape == labels.shape == enrol_speakers.shape == test_speakers.shape:
@@ -136,19 +190,19 @@ def replicate_values(
     order = np.argsort(scores, kind="stable")  # once: replicates are in order then
     enrol, test = index[: len(scores)][order], index[len(scores) :][order]
     scores, labels = scores[order], labels[order]
-    try:
-        weighs = "weights" in inspect.signature(statistic).parameters
-    except ValueError:  # a builtin
-        weighs = False
+    weighing = [_weighs(statistic) for statistic in statistics]
 
-    def value(counts: np.ndarray) -> float:
+    def value(counts: np.ndarray) -> list[float]:
         first = counts[enrol]
         weights = np.where(enrol == test, first, first * counts[test])
         if not (weights[labels].any() and weights[~labels].any()):
-            return float("nan")
-        if weighs:
-            return float(statistic(scores, labels, weights=weights))
-        return float(statistic(np.repeat(scores, weights), np.repeat(labels, weights)))
+            return [float("nan")] * len(statistics)
+        return [
+            float(statistic(scores, labels, weights=weights))
+            if weighs
+            else float(statistic(np.repeat(scores, weights), np.repeat(labels, weights)))
+            for statistic, weighs in zip(statistics, weighing, strict=True)
+        ]
 
     def draws() -> Iterator[np.ndarray]:
         for stream in np.random.SeedSequence(seed).spawn(replicates):
@@ -160,7 +214,14 @@ def replicate_values(
     with ThreadPoolExecutor(workers) as pool:  # numpy lets go of the interpreter; a few at a time bounds memory
         while batch := list(islice(remaining, 8 * workers)):
             values.extend(pool.map(value, batch))
-    return np.array(values)
+    return np.array(values, np.float64).reshape(-1, len(statistics))
+
+
+def _weighs(statistic: Statistic) -> bool:
+    try:
+        return "weights" in inspect.signature(statistic).parameters
+    except ValueError:  # a builtin
+        return False
 
 
 def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -33,8 +33,13 @@ def test_a_report_is_complete(report):
 
 def test_compare(command, report):
     folder, told = report
-    both = command("evaluate", "compare", folder, folder, "--json")
-    assert json.loads(both.out) == [told, told]
+    both = command("evaluate", "compare", folder, folder, "--replicates", 10, "--json")
+    first, second = json.loads(both.out)
+    assert first == told
+    difference = second["entries"][0].pop("difference")
+    assert second == told
+    assert difference["eer"] == {"value": 0, "low": 0, "high": 0}
+    assert (difference["trials"], difference["of_one_alone"]) == (276, 0)
 
 
 def test_a_missing_recording_is_told_first(command, tiny_model, samples, tmp_path):

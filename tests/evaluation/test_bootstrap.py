@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from samevoice.evaluation import metrics
-from samevoice.evaluation.bootstrap import breakdown, interval, paired, replicate_values
+from samevoice.evaluation.bootstrap import breakdown, in_ranges, interval, intervals, paired, replicate_values
 
 
 def trials(seed, speakers=40, gap=2.5):
@@ -55,14 +55,31 @@ def test_paired_differences_are_narrower_than_two_intervals():
     assert found.high - found.low < high - low
 
 
-def test_breakdown_leaves_out_groups_of_one_kind():
+def test_breakdown_fills_up_groups_of_one_kind():
     scores, labels, e, t = trials(0)
     groups = np.where(labels, "targets", np.where(e % 2, "odd", "even"))
-    groups[labels] = np.where(e[labels] % 2, "odd", "same")
-    rows = list(breakdown(metrics.eer, scores, labels, groups, e, t, replicates=50))
-    assert [row[0] for row in rows] == ["odd"]
-    assert rows[0][1] == (groups == "odd").sum()
-    assert rows[0][3][0] <= rows[0][2] <= rows[0][3][1]
+    groups[labels & (e % 2 == 1)] = "odd"
+    even, odd, targets = breakdown(metrics.eer, scores, labels, groups, e, t, replicates=50)
+    assert (odd.targets + odd.nontargets, odd.targets) == ((groups == "odd").sum(), (labels & (e % 2 == 1)).sum())
+    assert odd.interval[0] <= odd.value <= odd.interval[1]
+    assert (even.targets, even.nontargets) == (labels.sum(), (groups == "even").sum())
+    assert even.value == metrics.eer(scores[labels | (groups == "even")], labels[labels | (groups == "even")])
+    assert (targets.targets, targets.nontargets) == ((groups == "targets").sum(), (~labels).sum())
+
+
+def test_ranges_come_in_their_order():
+    scores, labels, e, t = trials(0)
+    groups = in_ranges(np.resize([1, 3, 7, 12, np.nan], len(labels)), [2, 5, 10], "s")
+    parts = list(breakdown(metrics.eer, scores, labels, groups, e, t, replicates=0))
+    assert [part.group for part in parts] == ["under 2 s", "2-5 s", "5-10 s", "10 s and over", "unknown"]
+    assert parts[0].interval is None
+
+
+def test_several_statistics_have_the_intervals_that_each_has_alone():
+    scores, labels, e, t = trials(1)
+    both = {"eer": metrics.eer, "difference": mean_difference}  # one weighs, one repeats
+    found = intervals(both, scores, labels, e, t, replicates=30)
+    assert found == {name: interval(s, scores, labels, e, t, replicates=30) for name, s in both.items()}
 
 
 def test_too_few_speakers_have_no_interval():

@@ -1,5 +1,6 @@
 """Scores of one list to one entry of a report: plain values, so that report.json holds all that the pages show."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,10 @@ from samevoice.evaluation import bootstrap, metrics
 
 PRIORS = (0.01, 0.05)
 RATES = (0.001, 0.01, 0.05)
+STATISTICS: dict[str, bootstrap.Statistic] = {
+    "eer": metrics.eer,
+    **{f"min_dcf_{p:g}": partial(metrics.min_dcf, p_target=p) for p in PRIORS},
+}
 
 
 def measure(
@@ -17,18 +22,21 @@ def measure(
     enrol_speakers: np.ndarray,
     test_speakers: np.ndarray,
     llrs: np.ndarray | None = None,
+    groups: Mapping[str, np.ndarray] | None = None,
     replicates: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Every figure of a report. Rates are shares. Speakers (trials,): intervals draw these, with too few there is none.
+    """Every figure of a report. Rates are shares. Speakers (trials,): intervals draw these; where too few or not all
+    ("") are known there is none.
 
-    llrs: calibrated scores (trials,), for the actual costs; None leaves those out. Raises ValueError as metrics do.
+    llrs: calibrated scores (trials,), for the actual costs; None leaves those out. groups: what each trial is, text
+    (trials,), by kind ("gender"), for the breakdown of the EER. Raises ValueError as metrics do.
     """
-    statistics = {"eer": metrics.eer, **{f"min_dcf_{p:g}": partial(metrics.min_dcf, p_target=p) for p in PRIORS}}
+    if not ((enrol_speakers != "").all() and (test_speakers != "").all()):
+        replicates = 0
     found: dict[str, Any] = {"trials": len(labels), "targets": int(labels.sum())}
     found["nontargets"] = found["trials"] - found["targets"]
-    for name, statistic in statistics.items():
-        found[name] = statistic(scores, labels)
+    found |= {name: statistic(scores, labels) for name, statistic in STATISTICS.items()}
     found["eer_hull"] = metrics.eer_hull(scores, labels)
     found["min_cllr"] = metrics.min_cllr(scores, labels)
     found["thresholds"] = {f"min_dcf_{p:g}": _finite(metrics.min_dcf_threshold(scores, labels, p)[1]) for p in PRIORS}
@@ -37,21 +45,33 @@ def measure(
     if llrs is not None:
         found["cllr"] = metrics.cllr(llrs, labels)
         found |= {f"act_dcf_{p:g}": metrics.act_dcf(llrs, labels, p) for p in PRIORS}
-    found["intervals"] = {}
-    if replicates:
-        for name, statistic in statistics.items():
-            try:
-                drawn = bootstrap.interval(
-                    statistic, scores, labels, enrol_speakers, test_speakers, replicates=replicates, seed=seed
-                )
-                found["intervals"][name] = list(drawn)
-            except ValueError:  # too few speakers for an interval
-                break
+    trials = scores, labels, enrol_speakers, test_speakers
+    found["intervals"] = _intervals(trials, replicates, seed) if replicates else {}
+    several = {kind: some for kind, some in (groups or {}).items() if len(np.unique(some)) > 1}
+    found["breakdown"] = {kind: _parts(trials, some, replicates, seed) for kind, some in several.items()}
     points = metrics.curve(scores, labels, 200)
     found["curve"] = {"false_alarm": points.false_alarm.tolist(), "miss": points.miss.tolist()}
     edges, targets, nontargets = metrics.histogram(scores, labels)
     found["histogram"] = {"edges": edges.tolist(), "targets": targets.tolist(), "nontargets": nontargets.tolist()}
     return found
+
+
+def _intervals(trials: tuple[np.ndarray, ...], replicates: int, seed: int) -> dict[str, list[float]]:
+    try:
+        drawn = bootstrap.intervals(STATISTICS, *trials, replicates=replicates, seed=seed)
+    except ValueError:  # too few speakers for an interval
+        return {}
+    return {name: list(bounds) for name, bounds in drawn.items()}
+
+
+def _parts(trials: tuple[np.ndarray, ...], groups: np.ndarray, replicates: int, seed: int) -> list[dict[str, Any]]:
+    scores, labels, enrol, test = trials
+    parts = bootstrap.breakdown(metrics.eer, scores, labels, groups, enrol, test, replicates, seed)
+    return [
+        {"group": part.group, "targets": part.targets, "nontargets": part.nontargets, "eer": part.value,
+         "interval": list(part.interval) if part.interval else None}
+        for part in parts
+    ]  # fmt: skip
 
 
 def _finite(value: float) -> float | None:

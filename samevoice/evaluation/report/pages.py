@@ -7,18 +7,21 @@ from typing import Any
 from samevoice.evaluation import published
 from samevoice.evaluation.report import svg
 
-HEADS = ("system", "condition", "trials", "EER %", "EER % (hull)", "minDCF 0.01", "minDCF 0.05", "minCllr", "Cllr")
+HEADS = ("system", "condition", "trials", "recordings left out", "EER %", "EER % (hull)", "minDCF 0.01", "minDCF 0.05",
+         "actDCF 0.01", "minCllr", "Cllr")  # fmt: skip
 NOTE = (
     "EER: voxceleb_trainer's definition; (hull): of the ROC's convex hull. Brackets: 95 % intervals by bootstrap over "
     "speakers. Published rows were scored as their papers say."
 )
+DIFFERENCES = "Differences on the trials that both scored"
+BREAKDOWN = "EER by kind of trial"
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>:root{{color-scheme:light dark}}body{{font:15px system-ui,sans-serif;margin:2rem auto;
 max-width:70rem;padding:0 1rem}}table{{border-collapse:collapse}}td,th{{padding:.25rem .7rem;border-bottom:1px solid
-#8886;text-align:right}}td:first-child,th:first-child,td:nth-child(2){{text-align:left}}.wide{{overflow-x:auto}}
+#8886;text-align:right}}td:first-child,th:first-child,td:nth-child(2){{text-align:left}}h2{{font-size:1.1rem}}.wide{{overflow-x:auto}}
 .plots{{display:flex;flex-wrap:wrap;gap:1rem}}.plots svg{{width:30rem;max-width:100%}}</style>
-<h1>{title}</h1><p>{about}</p><div class="wide"><table>{table}</table></div><p>{note}</p>
-<div class="plots">{plots}</div></html>
+<h1>{title}</h1><p>{about}</p>{table}<p>{note}</p>
+<div class="plots">{plots}</div>{more}</html>
 """
 
 
@@ -29,29 +32,52 @@ def rows(reports: Sequence[dict[str, Any]]) -> list[list[str]]:
         for table, row in published.with_protocol(protocol):
             values = row.results[protocol]
             dcf = [f"{values[key]:.3f}" if key in values else "" for key in ("min_dcf_0.01", "min_dcf_0.05")]
-            lines.append([row.name, f"published: {table.paper}", "", f"{values['eer']:.2f}", "", *dcf, "", ""])
+            lines.append([row.name, f"published: {table.paper}", "", "", f"{values['eer']:.2f}", "", *dcf, "", "", ""])
     return lines
 
 
+Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, heads, lines
+
+
+def more_tables(reports: Sequence[dict[str, Any]]) -> list[Table]:
+    """What the entries tell beside `rows`: differences and breakdowns, where they have any."""
+    entries = [(report, entry) for report in reports for entry in report["entries"]]
+    differences = [_difference(report, entry) for report, entry in entries if "difference" in entry]
+    parts = [line for report, entry in entries for line in _parts(report, entry)]
+    metrics = ("EER %", "minDCF 0.01", "minDCF 0.05")
+    found = [(DIFFERENCES, ("system", "condition", "compared with", "trials", *metrics), differences),
+             (BREAKDOWN, ("system", "condition", "by", "trials that are", "trials", "EER %"), parts)]  # fmt: skip
+    return [table for table in found if table[2]]
+
+
 def markdown(reports: Sequence[dict[str, Any]]) -> str:
-    lines = [HEADS, ["---"] * len(HEADS), *rows(reports)]
-    table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    return f"{_about(reports)}\n\n{table}\n\n{NOTE}\n"
+    more = [f"## {title}\n\n{_markdown(heads, lines)}\n" for title, heads, lines in more_tables(reports)]
+    return "\n".join([f"{_about(reports)}\n\n{_markdown(HEADS, rows(reports))}\n\n{NOTE}\n", *more])
+
+
+def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    shown = [heads, ["---"] * len(heads), *lines]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in shown)
 
 
 def latex(reports: Sequence[dict[str, Any]]) -> str:
-    """Rows for a tabular of nine columns."""
+    """Rows for a tabular with as many columns as HEADS."""
     return "\n".join(" & ".join(map(_tex, line)) + r" \\" for line in [list(HEADS), *rows(reports)]) + "\n"
 
 
 def html(reports: Sequence[dict[str, Any]]) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in HEADS)
-    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in line) + "</tr>" for line in rows(reports))
     title = " and ".join(dict.fromkeys(f"{report['model']} on {report['protocol']}" for report in reports))
+    more = [f"<h2>{escape(title)}</h2>{_html(heads, lines)}" for title, heads, lines in more_tables(reports)]
     return _PAGE.format(
-        title=escape(title), about=escape(_about(reports)), table=f"<tr>{head}</tr>{body}", note=escape(NOTE),
-        plots="".join(_plots(reports)),
+        title=escape(title), about=escape(_about(reports)), table=_html(HEADS, rows(reports)), note=escape(NOTE),
+        plots="".join(_plots(reports)), more="".join(more),
     )  # fmt: skip
+
+
+def _html(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(cell)}</th>" for cell in heads)
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in line) + "</tr>" for line in lines)
+    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
 def _plots(reports: Sequence[dict[str, Any]]) -> list[str]:
@@ -79,22 +105,47 @@ def _name(report: dict[str, Any], entry: dict[str, Any]) -> str:
 
 
 def _row(report: dict[str, Any], entry: dict[str, Any]) -> list[str]:
-    dcf = [_with(entry, f"min_dcf_{p}", 1, 3) for p in ("0.01", "0.05")]
-    trials = f"{entry['targets']:,} + {entry['nontargets']:,}"
-    cllr = f"{entry['cllr']:.3f}" if "cllr" in entry else ""
-    name = f"{report['model']} ({entry['scoring']})"
-    eer = _with(entry, "eer", 100, 2)
-    condition = f"{report['protocol']}: {entry['condition']}"
     return [
-        name,
-        condition,
-        trials,
-        eer,
+        *_who(report, entry),
+        _trials(entry),
+        ", ".join(f"{entry[key]:,} {key.replace('_', ' ')}" for key in ("refused", "too_short") if entry.get(key)),
+        _with(entry, "eer", 100, 2),
         f"{100 * entry['eer_hull']:.2f}",
-        *dcf,
-        f"{entry['min_cllr']:.3f}",
-        cllr,
+        *(_with(entry, f"min_dcf_{p}", 1, 3) for p in ("0.01", "0.05")),
+        *(f"{entry[key]:.3f}" if key in entry else "" for key in ("act_dcf_0.01", "min_cllr", "cllr")),
     ]
+
+
+def _who(report: dict[str, Any], entry: dict[str, Any]) -> tuple[str, str]:
+    return f"{report['model']} ({entry['scoring']})", f"{report['protocol']}: {entry['condition']}"
+
+
+def _trials(counts: dict[str, Any]) -> str:
+    return f"{counts['targets']:,} + {counts['nontargets']:,}"
+
+
+def _difference(report: dict[str, Any], entry: dict[str, Any]) -> list[str]:
+    found = entry["difference"]
+    who = [*_who(report, entry), f"{found['model']} ({found['scoring']})"]
+    if "problem" in found:
+        return [*who, found["problem"], "", "", ""]
+    alone = f" ({found['of_one_alone']:,} of one alone left out)" if found["of_one_alone"] else ""
+    cells = []
+    for name, scale, digits in (("eer", 100, 2), ("min_dcf_0.01", 1, 3), ("min_dcf_0.05", 1, 3)):
+        low, high = found[name]["low"], found[name]["high"]
+        bounds = "" if low is None else f" [{scale * low:+.{digits}f}, {scale * high:+.{digits}f}]"
+        cells.append(f"{scale * found[name]['value']:+.{digits}f}{bounds}")
+    return [*who, f"{found['trials']:,}{alone}", *cells]
+
+
+def _parts(report: dict[str, Any], entry: dict[str, Any]) -> list[list[str]]:
+    lines = []
+    for kind, parts in entry.get("breakdown", {}).items():
+        for part in parts:
+            bounds = ", ".join(f"{100 * bound:.2f}" for bound in part["interval"] or ())
+            eer = f"{100 * part['eer']:.2f}{f' [{bounds}]' if bounds else ''}"
+            lines.append([*_who(report, entry), kind, part["group"], _trials(part), eer])
+    return lines
 
 
 def _with(entry: dict[str, Any], name: str, scale: float, digits: int) -> str:
@@ -105,7 +156,12 @@ def _with(entry: dict[str, Any], name: str, scale: float, digits: int) -> str:
 
 
 def _about(reports: Sequence[dict[str, Any]]) -> str:
-    return "; ".join(f"{r['model']} on {r['protocol']}, {r['date']}, {r['machine']}" for r in reports)
+    lines = []
+    for r in reports:
+        size = f"{r['parameters'] / 1e6:.2f} million parameters" if r.get("parameters") else ""
+        what = f"{r['model']} on {r['protocol']}"
+        lines.append(", ".join(filter(None, [what, size, r["date"], r["machine"], *r.get("notes", ())])))
+    return "; ".join(lines)
 
 
 def _tex(text: str) -> str:

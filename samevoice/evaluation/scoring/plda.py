@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from samevoice.evaluation.scoring.cosine import dots, unit
+from samevoice.evaluation.scoring.cosine import BLOCK, dots, unit
 
 
 class _Basis(NamedTuple):
@@ -91,7 +91,9 @@ class PLDA:
         enrol_counts: (trials,), of how many recordings an enrolment's embedding is the average; 1 if None.
         """
         basis = self._basis()
-        x = self._prepared(embeddings) @ basis.project  # (n, kept), within = 1
+        x = np.empty((len(embeddings), basis.project.shape[1]))  # within = 1
+        for start in range(0, len(x), BLOCK):
+            x[start : start + BLOCK] = self._prepared(embeddings[start : start + BLOCK]) @ basis.project
         enrol, test = np.asarray(enrol), np.asarray(test)
         counts = np.ones(len(enrol), np.int64) if enrol_counts is None else np.asarray(enrol_counts)
         llrs = np.empty(len(enrol))
@@ -115,8 +117,8 @@ def _llrs(x: np.ndarray, between: np.ndarray, enrol: np.ndarray, test: np.ndarra
     shrink = count * between / (count * between + 1)  # what the enrolment says of its speaker
     same, other = 1 + between / (count * between + 1), 1 + between  # variances of the test
     constant = 0.5 * (np.log(other) - np.log(same)).sum()
-    of_test = x**2 @ (0.5 / other - 0.5 / same)
-    of_enrol = x**2 @ (-0.5 * shrink**2 / same)
+    of_test = np.einsum("ij,ij,j->i", x, x, 0.5 / other - 0.5 / same)
+    of_enrol = np.einsum("ij,ij,j->i", x, x, -0.5 * shrink**2 / same)
     return constant + of_test[test] + of_enrol[enrol] + dots(x * (shrink / same), x, enrol, test)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from samevoice.evaluation.calibration import fit_logistic
+from samevoice.evaluation.scoring.cosine import BLOCK
 
 
 def quality_inputs(
@@ -23,9 +24,9 @@ def quality_inputs(
     log seconds of enrolment and test; L1 and L2 norm of the enrolment, then of the test; standard deviations over
     dimensions of both. Then ours: signal-to-noise ratios in dB of both, log(1 + speech seconds) of both.
     """
-    x, enrol, test = np.asarray(embeddings, np.float64), np.asarray(enrol), np.asarray(test)
+    enrol, test = np.asarray(enrol), np.asarray(test)
     duration = np.log(np.asarray(seconds, np.float64))
-    l1, l2, deviation = np.abs(x).sum(axis=1), np.sqrt(np.square(x).sum(axis=1)), x.std(axis=1)
+    l1, l2, deviation = _norms(np.asarray(embeddings)).T
     columns = [np.asarray(scores, np.float64), duration[enrol], duration[test]]
     columns += [l1[enrol], l2[enrol], l1[test], l2[test], deviation[enrol], deviation[test]]
     if snr_db is not None:
@@ -35,6 +36,16 @@ def quality_inputs(
         speech = np.log1p(np.asarray(speech_seconds, np.float64))
         columns += [speech[enrol], speech[test]]
     return np.stack(columns, axis=1)
+
+
+def _norms(embeddings: np.ndarray) -> np.ndarray:
+    """L1 norm, L2 norm and standard deviation over dimensions of each row: float64 (n, 3)."""
+    found = np.empty((len(embeddings), 3))
+    for start in range(0, len(embeddings), BLOCK):
+        x = embeddings[start : start + BLOCK].astype(np.float64)
+        columns = (np.abs(x).sum(axis=1), np.sqrt(np.square(x).sum(axis=1)), x.std(axis=1))
+        found[start : start + BLOCK] = np.stack(columns, axis=1)
+    return found
 
 
 class QualityCalibration:
@@ -55,6 +66,7 @@ class QualityCalibration:
 
     def fit(self, inputs: np.ndarray, labels: ArrayLike) -> "QualityCalibration":
         """inputs: (trials, inputs), of pairs from `draw_pairs`. labels: (trials,), true for targets."""
+        inputs = np.where(np.isnan(inputs).all(axis=0), 0.0, inputs)  # one that is never known says nothing
         self.mean_ = np.nanmean(inputs, axis=0)
         deviation = np.nanstd(inputs, axis=0)
         self.deviation_ = np.where(deviation > 1e-12 * np.maximum(np.abs(self.mean_), 1), deviation, 1)

@@ -1,0 +1,74 @@
+"""Where `samevoice evaluate` writes and shows its reports."""
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samevoice.cli.output import print_json, stdout
+
+if TYPE_CHECKING:
+    from samevoice.evaluation.report.comparison import Report
+    from samevoice.hub.cards import Card
+
+
+def about(card: "Card", path: Path, protocol: str) -> dict[str, Any]:
+    """report.json's head."""
+    from samevoice.hub.size import parameters
+
+    return {"model": card.name, "architecture": card.architecture, "parameters": parameters(card, path),
+            "protocol": protocol, "date": date.today().isoformat(), "machine": machine()}  # fmt: skip
+
+
+def machine() -> str:
+    """Processor, system and Python."""
+    name = platform.processor() or platform.machine()
+    known = Path("/proc/cpuinfo")
+    if known.exists():
+        lines = known.read_text(encoding="utf-8", errors="replace").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+
+
+def finish(reports: "Sequence[Report]", output: Path | None, as_json: bool, as_list: bool = False) -> None:
+    """Write the reports into a folder, if one is named, and show them. as_list: JSON is a list even of one."""
+    from samevoice.evaluation.report import comparison
+
+    contents = [report.content for report in reports]
+    if output:
+        contents = comparison.write_scores(reports, output)
+        _write(output, contents, as_list)
+    if as_json:
+        print_json(contents if as_list else contents[0])
+        return
+    _show(contents)
+    if output:
+        stdout.print(f"{output}/report.html", markup=False, highlight=False, soft_wrap=True)
+
+
+def _write(output: Path, contents: list[dict[str, Any]], as_list: bool) -> None:
+    from samevoice.evaluation.report import pages
+    from samevoice.files import replacing
+
+    content = json.dumps(contents if as_list else contents[0], ensure_ascii=False, indent=1)
+    files = {"report.json": content, "report.html": pages.html(contents), "report.md": pages.markdown(contents),
+             "report.tex": pages.latex(contents)}  # fmt: skip
+    for name, text in files.items():
+        with replacing(output / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+
+def _show(contents: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    from samevoice.evaluation.report import pages
+
+    differences = [table for table in pages.more_tables(contents) if table[0] == pages.DIFFERENCES]
+    for title, heads, lines in [("", pages.HEADS, pages.rows(contents)), *differences]:
+        table = Table(*heads, title=title or None)
+        for line in lines:
+            table.add_row(*line)
+        stdout.print(table)
