@@ -6,6 +6,7 @@ only what it changes. `samevoice train RECIPE --show` prints the whole.
 
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -78,6 +79,8 @@ class Views(Section):
     """How many. The first is clean and at speed 1."""
     longest: Positive = 8.0
     """Seconds of an utterance that are kept at most."""
+    folder: str | None = None
+    """Where they are kept; none: in the run's folder. Several runs may share one."""
     augmentation: Any = "none"
     """Of the views: a name or settings, like a phase's; a phase's own is then masks only."""
 
@@ -132,6 +135,7 @@ class Loss(Section):
     """The classification of speakers. The margin is the phase's."""
 
     name: Literal["softmax", "am-softmax", "aam-softmax", "sphereface2"] = "aam-softmax"
+    """Cross-entropy: of logits, or of cosines less a margin or with wider angles; or a binary one for each speaker."""
     scale: Positive = 32.0
     """What cosines are multiplied by."""
     sub_centres: Count = 1
@@ -157,20 +161,29 @@ class Loss(Section):
 
 
 class Margin(Section):
-    """The loss's margin over a phase: `initial` until epoch `start`, `final` from epoch `end` on."""
+    """The loss's margin over a phase: `initial` until epoch `start`, `final` from epoch `end` on; constant: `final`."""
 
     shape: Literal["constant", "linear", "exponential", "log"] = "constant"
+    """How it grows in between (margins.MarginSchedule)."""
     initial: NotNegative = 0.0
+    """Radians, or for am-softmax and sphereface2 a cosine."""
     final: NotNegative = 0.0
+    """Likewise."""
     start: NotNegative = 0.0
+    """Epochs of the phase, parts of one too."""
     end: NotNegative = 0.0
+    """Likewise."""
     penalty: NotNegative = 0.0
     """Inter-TopK's, at the final margin; it grows alongside."""
 
     @model_validator(mode="after")
     def _forwards(self) -> Self:
         if self.shape != "constant" and self.end <= self.start:
-            raise ValueError(f"a {self.shape} margin must end after it starts, not at {self.end:g}")
+            raise ValueError(f"a margin that grows ({self.shape}) must end after it starts, not at {self.end:g}")
+        if self.shape == "constant" and self.initial not in (0, self.final):
+            raise ValueError(
+                f"a constant margin is its final one, {self.final:g}; initial {self.initial:g} has no place"
+            )
         return self
 
 
@@ -178,12 +191,18 @@ class LearningRate(Section):
     """Over a phase: from `initial` up to `peak` while it warms up, then down to `final`."""
 
     peak: Positive
+    """The largest, after the warm-up."""
     final: NotNegative = 0.0
+    """At the end of the phase."""
     initial: NotNegative = 0.0
+    """In the first step, if there is a warm-up."""
 
     @model_validator(mode="before")
     @classmethod
     def _number(cls, value: Any) -> Any:
+        if isinstance(value, str):  # YAML takes 1e-3, which has no point, for a word
+            with suppress(ValueError):
+                value = float(value)
         return {"peak": value, "final": value, "initial": value} if isinstance(value, int | float) else value
 
 
@@ -191,7 +210,9 @@ class Part(Section):
     """What one part of the model has of its own; the rest is the phase's."""
 
     learning_rate: LearningRate | None = None
+    """By the phase's schedule."""
     weight_decay: NotNegative | None = None
+    """As the phase's."""
 
 
 class Distillation(Section):
@@ -217,10 +238,13 @@ class Phase(Section):
     optimiser: Literal["sgd", "adam", "adamw"]
     """sgd has Nesterov's momentum 0.9."""
     learning_rate: LearningRate
+    """A number, where it stays the same, or initial, peak and final."""
     schedule: Literal["cosine", "one-cycle", "exponential", "linear", "constant"]
+    """How it falls from its peak (schedules.Schedule)."""
     warm_up: NotNegative = 0.0
     """A share of the phase if under 1, otherwise epochs."""
     weight_decay: NotNegative = 0.0
+    """Of all that is trained, the loss's centres too; adam adds it to the gradient, adamw does not."""
     parts: dict[str, Part] = {}
     """Settings of their own for parts of the model, by path: network.front_end, network.head, loss."""
     frozen: list[str] = []
@@ -232,17 +256,21 @@ class Phase(Section):
     augmentation: Any = "none"
     """none, lap, 3d-speaker, wild, or settings (docs/data.md)."""
     margin: Margin = Margin()
+    """The loss's."""
     margin_weight: NotNegative = 1.0
     """Weight of the classification loss; 0 for distillation alone."""
     distillation: Distillation | None = None
+    """Beside the classification, or alone; none: no teacher."""
     averaging: Literal["none", "ema", "swa"] = "none"
     """Average the weights of all steps (exponentially) or of all epochs (evenly); what is validated and kept."""
     ema_decay: Share = 0.999
+    """How much of the average is left after a step (averaging: ema)."""
     checkpointing: bool = False
     """Compute a self-supervised front end's layers twice rather than keep their activations."""
     use: Literal["last", "best", "average-last", "average-best"] = "last"
-    """Which weights the phase ends with; best: by validation. The averages are over `average` checkpoints."""
+    """Which weights the phase ends with; best: by validation."""
     average: Count = 5
+    """How many checkpoints average-last and average-best take."""
 
     @field_validator("augmentation")
     @classmethod
@@ -257,6 +285,9 @@ class Phase(Section):
             raise ValueError(f"warm_up of {self.warm_up:g} epochs leaves nothing of {self.epochs:g}")
         if self.margin.shape != "constant" and self.margin.end > self.epochs:
             raise ValueError(f"the margin grows until epoch {self.margin.end:g}, but there are {self.epochs:g}")
+        rates = [self.learning_rate, *(part.learning_rate for part in self.parts.values() if part.learning_rate)]
+        if self.schedule == "exponential" and not all(rate.final for rate in rates):
+            raise ValueError("an exponential schedule never falls to 0; give learning_rate.final")
         if not self.margin_weight and not self.distillation:
             raise ValueError("with margin_weight 0 and no distillation there is nothing to learn")
         return self
@@ -266,14 +297,21 @@ class Recipe(Section):
     """Everything about a training run."""
 
     name: str
+    """The run's, if no folder is given, and the model's."""
     source: str = ""
     """Paper, section, table; and where the recipe departs from it."""
     seed: int = 0
+    """Of weights, order, crops and augmentation."""
     network: Network
+    """What is trained."""
     features: Features = Features()
+    """What networks on filter banks see."""
     data: Data
+    """What it is trained on."""
     validation: Validation | None = None
+    """What tells how well it does while it trains; none: nothing does."""
     loss: Loss = Loss()
+    """What the classification of speakers is."""
     phases: Annotated[dict[str, Phase], Field(min_length=1)]
     """By name, in their order."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -289,6 +327,7 @@ class Recipe(Section):
     keep_best: Annotated[int, Field(ge=0)] = 3
     """Checkpoints kept for their validation error, beside the last."""
     trackers: list[Literal["tensorboard", "wandb", "mlflow"]] = ["tensorboard"]
+    """Where the log goes beside the run's folder."""
 
     @field_validator("trackers", mode="before")
     @classmethod
@@ -319,6 +358,11 @@ class Recipe(Section):
                 raise ValueError(f"phase {name} has a margin, which softmax does not know")
             if phase.margin.penalty and not self.loss.top_k:
                 raise ValueError(f"phase {name} has a penalty, but the loss's top_k is 0")
+            if not self.data.banks and (banks := phase.augmentation.banks()):
+                raise ValueError(
+                    f"phase {name} adds what is in banks ({', '.join(sorted(banks))}), but there is no data.banks: the "
+                    "folder that samevoice prepare banks writes"
+                )
             if self.data.views and phase.augmentation.drawn_speeds != (1.0,):
                 raise ValueError(f"phase {name} changes speeds, which views have fixed: put them into data.views")
         return self
@@ -381,10 +425,20 @@ def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     return _merged(_extended(beside if beside.is_file() else find(str(base)), (*above, path.resolve())), values)
 
 
-def _merged(base: Any, change: Any) -> Any:
-    if not (isinstance(base, dict) and isinstance(change, dict)):
-        return change
-    return {**base, **{key: _merged(base.get(key), value) for key, value in change.items()}}
+def _merged(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        merged[key] = _merged(_opened(key, base.get(key)), value) if isinstance(value, dict) else value
+    return merged
+
+
+def _opened(key: str, value: Any) -> dict[str, Any]:
+    """Settings that can be changed one by one, of what may stand for all of them."""
+    if key == "augmentation" and isinstance(value, str):
+        return {"base": value}
+    if key == "learning_rate" and isinstance(value, int | float):
+        return {"peak": value, "final": value, "initial": value}
+    return value if isinstance(value, dict) else {}
 
 
 def _change(values: dict[str, Any], change: str) -> None:
@@ -400,8 +454,7 @@ def _change(values: dict[str, Any], change: str) -> None:
     for done, key in enumerate(parents):
         if parents[:done] == ["phases"] and key not in inner:
             raise RecipeError(f"{change!r}: no phase {_nearest(key, list(inner))}")
-        if not isinstance(inner.get(key), dict):
-            inner[key] = {}
+        inner[key] = _opened(key, inner.get(key))
         inner = inner[key]
     inner[last] = value
 
