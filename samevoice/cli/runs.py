@@ -1,5 +1,6 @@
 """`samevoice runs [FOLDER]` and `samevoice runs compare A B`: what was trained here, in a table and a picture."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,8 @@ from typer.core import TyperGroup
 from samevoice.cli.output import BadInput, JsonOption, bad_input, print_json, say, stdout
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from samevoice.training.runs import Run
 
 
@@ -65,13 +68,8 @@ def compare(
         return
     _show(found)
     if differences:
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table("setting", *(escape(run.name) for run in found), title="settings that differ")
-        for name, values in differences.items():
-            table.add_row(escape(name), *(escape(runs.shown(value)) for value in values))
-        stdout.print(table)
+        rows = [[name, *map(runs.shown, values)] for name, values in differences.items()]
+        stdout.print(_table(["settings that differ", *names], rows))
     stdout.print(f"{output} written", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -82,15 +80,25 @@ def _names(folders: list[Path]) -> list[str]:
 
 
 def _show(found: "list[Run]") -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
+    """All runs, without the columns that none of them fills; then what is wrong with some."""
     from samevoice.training.runs import HEADS
 
-    table = Table(*HEADS)
-    for run in found:
-        table.add_row(*map(escape, run.row()))
-    stdout.print(table)
+    rows = [run.row() for run in found]
+    kept = [i for i in range(len(HEADS)) if any(row[i] for row in rows)]
+    stdout.print(_table([HEADS[i] for i in kept], [[row[i] for i in kept] for row in rows]))
     for run in found:
         if run.problem:
             say(run.problem)
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> "Table":
+    """Narrow, for many columns; a cell that doesn't fit goes on in the next line."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    columns = [Column(escape(head), overflow="fold") for head in heads]
+    table = Table(*columns, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

@@ -24,7 +24,7 @@ DEPTH = 4  # of folders that are searched for runs
 POINTS = 300  # of a loss curve in a picture
 _VIEW = re.compile(r'viewBox="0 0 \d+ (\d+)"')  # a drawing is as high as its legend needs
 _MOST_HEADER = 100_000_000  # bytes; safetensors allows no more
-HEADS = ("run", "state", "phase", "epochs", "steps", "loss", "best EER", "parameters", "time", "last step")
+HEADS = ("run", "state", "epochs", "steps", "loss", "best EER", "parameters", "time", "last step")
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,10 @@ class Run:
         loss = "" if self.loss is None else f"{self.loss:.3f}"
         best = "" if self.best_eer is None else f"{self.best_eer:.2%} at {self.best_step:,}"
         parameters = "" if self.parameters is None else f"{self.parameters / 1e6:.2f}M"
-        done = [f"{self.epochs}{planned}", f"{self.steps:,}", loss, best, parameters, watching.duration(self.seconds)]
-        return [self.name, self.state, self.phase, *done, self.date.replace("T", " ")]
+        epochs = f"{self.epochs}{planned}" + (f", {self.phase}" if self.phase else "")
+        spent = watching.duration(self.seconds)
+        date = self.date[: len("2026-01-31T23:59")].replace("T", " ")
+        return [self.name, self.state, epochs, f"{self.steps:,}", loss, best, parameters, spent, date]
 
     def told(self) -> dict[str, Any]:
         """For programs: everything but the log and the recipe; a loss that is not finite is None."""
@@ -134,7 +136,8 @@ def plots(runs: Sequence[Run]) -> list[str]:
     """Two drawings: loss and validation EER in percent, over the steps of the run."""
     losses = [_series(run, "step", "loss", 1) for run in runs]
     eers = [_series(run, "validation", "eer", 100) for run in runs]
-    return [_plot("Loss", "loss", losses), _plot("EER on the validation trials", "EER (%)", eers)]
+    last = max((run.steps for run in runs), default=0)
+    return [_plot("Loss", "loss", losses, last), _plot("EER on the validation trials", "EER (%)", eers, last)]
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -233,10 +236,10 @@ def _series(run: Run, kind: str, name: str, scale: float) -> svg.Series:
     return svg.Series(run.name, x, y, "line" if len(x) > 1 else "marks")
 
 
-def _plot(title: str, label: str, series: Sequence[svg.Series]) -> str:
-    x, y = ([value for one in series for value in getattr(one, axis)] for axis in ("x", "y"))
-    across = svg.linear_axis("step", 0, max(x, default=1), form=",.0f")
-    return svg.plot(title, across, svg.linear_axis(label, min([0, *y]), max(y, default=1)), series)
+def _plot(title: str, label: str, series: Sequence[svg.Series], last: int) -> str:
+    values = [value for one in series for value in one.y]
+    steps = svg.linear_axis("step", 0, last, form=",.0f")
+    return svg.plot(title, steps, svg.linear_axis(label, min([0, *values]), max(values, default=1)), series)
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

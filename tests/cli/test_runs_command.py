@@ -22,7 +22,7 @@ def folder(tmp_path):
 def test_list(command, folder, monkeypatch):
     ended = command("runs", folder)
     assert ended.status == 0, ended.err
-    for word in ("first", "second", "running", "standard", "1 of 2", "1,200", "4.500", "12.50% at 1,200", "0:01:01"):
+    for word in ("first", "second", "running", "1 of 2, standard", "1,200", "4.500", "12.50% at 1,200", "0:01:01"):
         assert word in ended.out
     monkeypatch.chdir(folder.parent)
     assert command("runs").out == ended.out  # ./runs where nothing is said

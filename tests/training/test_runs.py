@@ -55,7 +55,7 @@ def test_what_a_log_says(tmp_path):
     assert (run.epochs, run.planned_epochs, run.steps) == (3, 4.5, 30)
     assert (run.loss, run.best_eer, run.best_step, run.seconds) == (3.0, 0.2, 20, 180.0)
     assert run.parameters is None
-    row = ["first", "stopped", "large", "3 of 4.5", "30", "3.000", "20.00% at 20", "", "0:03:00"]
+    row = ["first", "stopped", "3 of 4.5, large", "30", "3.000", "20.00% at 20", "", "0:03:00"]
     assert run.row()[:-1] == row
     assert len(row) + 1 == len(runs.HEADS)
 
@@ -69,7 +69,7 @@ def test_states(tmp_path):
 def test_a_run_that_has_just_begun(tmp_path):
     run = runs.load(a_run(tmp_path / "new", (), (), age=1))
     assert (run.state, run.epochs, run.steps, run.loss, run.best_eer) == ("running", 0, 0, None, None)
-    assert run.row()[3:7] == ["0 of 4.5", "0", "", ""]
+    assert run.row()[2:6] == ["0 of 4.5", "0", "", ""]
 
 
 def test_parameters_are_those_of_torch(tmp_path):
