@@ -19,7 +19,7 @@ from samevoice.files import replacing
 LOG = "log.jsonl"  # its name in a run's folder
 REFRESHES = 2  # of the live table, a second
 LINE_SECONDS = 30.0  # of training between two lines where there is no terminal
-SMOOTHED = 50  # records that the smoothed loss and accuracy remember, about
+SMOOTHED = 10  # records that the smoothed loss and accuracy remember, about
 
 Record = dict[str, Any]
 
