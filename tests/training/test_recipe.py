@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-pytest.importorskip("pydantic", reason="recipes are pydantic models")
-pytest.importorskip("torch", reason="a recipe's network is asked for its words")
 from samevoice.training import recipe
 from samevoice.training.recipe import RecipeError, load
 
