@@ -173,6 +173,7 @@ def test_the_picture_has_both_curves_in_the_same_colours(tmp_path):
         assert {label, "step", "first", "never", "sec<ond"} <= set(texts(panel))
         colours = {group.get("class"): group for group in panel.iter(f"{SVG}g") if group.find(f"{SVG}path") is not None}
         assert {"s0", "s2"} <= set(colours)
+    assert {"10", "20", "30", "40"} <= set(texts(eer))  # percent
     assert len(list(loss.iter(f"{SVG}circle"))) == 1  # one point is no line
     assert not list(eer.iter(f"{SVG}circle"))  # NaN is no point
     line = next(path.get("d") for path in loss.iter(f"{SVG}path") if path.get("class") == "line")

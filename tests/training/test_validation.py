@@ -36,6 +36,7 @@ class Tiny(SpeakerNetwork):
     def forward(self, x):
         self.seen.append(tuple(x.shape))
         assert not self.training
+        assert len(x) == 1 or x[:, -1].abs().amax(-1).gt(0).all()  # no row is filled up with zeros
         torch.rand(3)  # as transformers does in evaluation mode too
         return self.norm(torch.tanh(self.layer(x)).mean(1))
 
@@ -144,7 +145,7 @@ def test_modes_come_back_after_an_error(table, trials):
 
 def test_processes_share_the_recordings(table, trials):
     one = Validation(table, trials, FEATURES).run(Tiny(), "cpu")
-    world = 3
+    world = 5  # 24 recordings: one of the processes has fewer
     lists_given, found = {}, {}
     networks = [Tiny() for _ in range(world)]
     barrier = threading.Barrier(world, timeout=60)
@@ -168,7 +169,7 @@ def test_processes_share_the_recordings(table, trials):
     turns = [len(network.seen) for network in networks]
     assert len(set(turns)) == 1  # as sharded networks need
     heard = [sum(shape[0] for shape in network.seen) for network in networks]
-    assert max(heard) < len(table) / 2
+    assert max(heard) < len(table) / 3
 
 
 @pytest.fixture
