@@ -137,17 +137,16 @@ def draw(costs: Sequence[Cost], mean_eers: dict[str, float], title: str) -> str 
     eers = [mean_eers[cost.name] for cost in shown]
     series = [
         svg.Series(
-            cost.name,
+            f"{cost.name} ({cost.head_parameters / 1e6:.1f}M)",
             [cost.epoch_hours],
             [mean_eers[cost.name]],
             "marks",
             [3 * math.sqrt(cost.head_parameters / 1e6)],
-            [f"{cost.head_parameters / 1e6:.1f}M"],
         )
         for cost in shown
     ]
-    x = svg.linear_axis("hours of training for one epoch", 0, 1.25 * max(hours))
-    y = svg.linear_axis("mean EER of Vox-O, -E, -H (%)", 0, 1.5 * max(eers))  # the legend is above
+    x = svg.linear_axis("hours of training for one epoch", 0, 1.1 * max(hours))
+    y = svg.linear_axis("mean EER of Vox-O, -E, -H (%)", 0, 1.2 * max(eers))
     return svg.plot(title, x, y, series)
 
 

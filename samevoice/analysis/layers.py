@@ -136,17 +136,17 @@ def levels_by_label(usage: Usage, tier: Tier) -> list[dict[str, Any]]:
 def draw(panels: list[Usage], seconds: float, tiers: list[Tier], title: str) -> str:
     """Figure 3 as SVG: one panel under the other, layers upwards and time to the right; words and phones below.
 
-    One scale of darkness for all panels. To the right of each, every layer's share of the whole recording.
+    One scale of colour for all panels. To the right of each, every layer's share of the whole recording.
     """
-    darkest = max(float(panel.shares.max()) for panel in panels)
+    strongest = max(float(panel.shares.max()) for panel in panels)
     heights = [ROW * len(panel.shares) for panel in panels]
     height = TOP + sum(h + 42 for h in heights) + 20 * len(tiers) + 24
     page = Drawing(LEFT + PLOT + MARGINAL + 30, height, title)
-    page.heading(LEFT, 20, f"{title} (darkest: {darkest:.1%} of a frame)")
+    page.heading(LEFT, 20, f"{title} (full colour: {strongest:.1%} of a frame)")
     scale = PLOT / seconds
     y = TOP
     for panel, panel_height in zip(panels, heights, strict=True):
-        _panel(page, panel, y, panel_height, scale, darkest)
+        _panel(page, panel, y, panel_height, scale, strongest)
         y += panel_height + 42
     y -= 26
     for tier in tiers:
@@ -159,11 +159,11 @@ def draw(panels: list[Usage], seconds: float, tiers: list[Tier], title: str) -> 
     return page.svg()
 
 
-def _panel(page: Drawing, panel: Usage, y: float, height: float, scale: float, darkest: float) -> None:
+def _panel(page: Drawing, panel: Usage, y: float, height: float, scale: float, strongest: float) -> None:
     layers, frames = panel.shares.shape
     page.text(LEFT, y - 6, panel.label)
     x, width = LEFT + panel.first * scale, panel.hop * frames * scale
-    page.matrix(x, y, width, height, panel.shares[::-1] / darkest)
+    page.matrix(x, y, width, height, panel.shares[::-1] / strongest)
     page.line(LEFT, y + height, LEFT + PLOT, y + height)
     right = LEFT + PLOT + 12
     page.text(right, y - 6, "whole recording")
@@ -173,7 +173,7 @@ def _panel(page: Drawing, panel: Usage, y: float, height: float, scale: float, d
         if layer % step == 0:
             page.text(LEFT - 6, top + ROW - 2, str(layer), anchor="end")
         page.bar(right, top + 1, MARGINAL * float(share / panel.mean.max()), ROW - 2)
-    page.text(12, y + 10, "layer")
+    page.text(LEFT - 6, y - 6, "layer", anchor="end")
 
 
 def _label(page: Drawing, interval: Interval, y: float, scale: float, seconds: float) -> None:

@@ -185,8 +185,11 @@ def curve(scores: ArrayLike, labels: ArrayLike, points: int = 400) -> Curve:
 
 
 def probit(rates: ArrayLike) -> np.ndarray:
-    """Normal deviates of rates strictly between 0 and 1: the scale of DET curves (Martin et al., Eurospeech 1997)."""
-    return np.array([NormalDist().inv_cdf(rate) for rate in np.asarray(rates, np.float64).tolist()])
+    """Normal deviates of rates, float64 in their shape: the scale of DET curves (Martin et al., Eurospeech 1997).
+
+    Raises ValueError for a rate that isn't strictly between 0 and 1: its place is infinitely far.
+    """
+    return np.vectorize(NormalDist().inv_cdf, otypes=[np.float64])(rates)
 
 
 def histogram(scores: ArrayLike, labels: ArrayLike, bins: int = 60) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

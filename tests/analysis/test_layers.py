@@ -130,7 +130,7 @@ def test_drawing():
     root = ET.fromstring(svg)
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
     assert "<you>" in texts
-    assert "a & b (darkest: 100.0% of a frame)" in texts
+    assert "a & b (full colour: 100.0% of a frame)" in texts
     assert "words" in texts
     assert len(list(root.iter("{http://www.w3.org/2000/svg}image"))) == 2
 

@@ -154,3 +154,12 @@ def test_curves_and_histograms_keep_their_ends():
     assert len(edges) == 21
     assert targets.sum() == pytest.approx(1)
     assert (targets * edges[:-1]).sum() > (nontargets * edges[:-1]).sum() + 1.9
+
+
+def test_probit_is_the_normal_deviate_in_any_shape():
+    assert probit(0.5) == 0
+    assert probit([[0.025, 0.975]]) == pytest.approx(np.array([[-1.959964, 1.959964]]), abs=1e-6)
+    assert probit([]).shape == (0,)
+    for rate in (0, 1, -0.1):
+        with pytest.raises(ValueError, match="0.0 < p < 1.0"):
+            probit([0.5, rate])
