@@ -62,7 +62,7 @@ class Watching:
         self._live: Live | None = None
 
     def __enter__(self) -> "Watching":
-        if self.console.is_terminal:
+        if self.console.is_terminal and not self.console.quiet:  # a live table takes what others write to stderr
             live = Live(console=self.console, get_renderable=self.table, refresh_per_second=REFRESHES)
             live.start()
             self._live = live

@@ -1,6 +1,7 @@
 import errno
 import io
 import os
+import sys
 
 import pytest
 from rich.console import Console
@@ -126,6 +127,16 @@ def test_one_table_in_a_terminal():
     assert "49 of 500" in last
     assert "EER 50.00%" in last
     assert shown.count("step  ") < 10  # not a table for each record
+
+
+def test_a_quiet_process_swallows_nobodys_warnings(capsys):
+    page = console(terminal=True)
+    page.quiet = True
+    with Watching(page, PLAN) as watch:
+        watch.step(step(1, 1.0))
+        print("a warning", file=sys.stderr)
+    assert page.file.getvalue() == ""
+    assert capsys.readouterr().err == "a warning\n"
 
 
 def test_table_before_the_first_step():
