@@ -78,7 +78,7 @@ def run(
         plan = Plan(scoring, qmf, top_n, enrolment, exclude_own_speakers, replicates)
         plan.check(cohort is not None, adaptation is not None)
         table, listed = _listed(protocol, trials, recordings, enrolments, data, allow_missing)
-        others = [protocols.recordings(place) if place else None for place in (cohort, adaptation)]
+        others = [_recordings(place, data) if place else None for place in (cohort, adaptation)]
         every = [protocols.Condition(s, n) for n in protocols.NOISES_DB for s in protocols.LENGTHS]
         noise = protocols.noises(data) if conditions else []
         card, path = find_model(model, offline, say=say)
@@ -156,7 +156,7 @@ def _listed(
         table, listed = protocols.load(protocols.find(protocol), data)
     elif trials and recordings:
         listed = lists.read(trials, enrolments)
-        table = protocols.recordings(recordings)
+        table = _recordings(recordings, data)
     else:
         raise BadInput("give --protocol NAME, or --trials LIST with --recordings")
     problems = lists.check(listed, set(table["utterance"].to_pylist()))
@@ -165,3 +165,16 @@ def _listed(
     for line in problems.lines():
         say(line)
     return table, lists.without(listed, set(problems.missing)) if problems.missing else listed
+
+
+def _recordings(place: Path, data: Path | None):
+    """A CSV's paths are relative to its own folder or, where they aren't there, to the data folder."""
+    from samevoice.evaluation import protocols
+    from samevoice.evaluation.trials import TrialError
+
+    try:
+        return protocols.recordings(place)
+    except TrialError:
+        if data is None or place.is_dir() or place.suffix == ".parquet":
+            raise
+        return protocols.recordings(place, data)

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from samevoice.evaluation.report.comparison import Report
     from samevoice.hub.cards import Card
 
+SHOWN = ("system", "condition", "trials", "EER %", "minDCF 0.01", "Cllr")  # of pages.HEADS, what fits in a terminal
+
 
 def about(card: "Card", path: Path, protocol: str) -> dict[str, Any]:
     """report.json's head."""
@@ -62,13 +64,17 @@ def _write(output: Path, contents: list[dict[str, Any]], as_list: bool) -> None:
 
 
 def _show(contents: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     from samevoice.evaluation.report import pages
 
     differences = [table for table in pages.more_tables(contents) if table[0] == pages.DIFFERENCES]
-    for title, heads, lines in [("", pages.HEADS, pages.rows(contents)), *differences]:
-        table = Table(*heads, title=title or None)
+    shown = [[line[pages.HEADS.index(head)] for head in SHOWN] for line in pages.rows(contents)]
+    for title, heads, lines in [("", SHOWN, shown), *differences]:
+        table = Table(title=title or None)
+        for head in heads:
+            table.add_column(head, overflow="fold")
         for line in lines:
-            table.add_row(*line)
+            table.add_row(*map(escape, line))
         stdout.print(table)
