@@ -1,5 +1,6 @@
 """The recipes that come with samevoice: a row of the papers' tables each, and their schedules derived by hand."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -313,3 +314,39 @@ def test_the_other_rows_have_the_same_phases(name):
     base = "lap_wavlm_large" if "_base" in name or "_large" in name else "eres2net"
     for phase, settings in load(name).phases.items():
         assert settings == load(base).phases[phase]
+
+
+# docs/training.md
+
+DOCS = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```yaml\n(.*?)^```", DOCS, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.startswith("extends")])
+def test_the_recipes_in_the_docs_load(tmp_path, block):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(block, encoding="utf-8")
+    load(path)
+
+
+def test_the_docs_list_every_recipe_with_the_published_figures():
+    for recipe, _, row in rows():
+        line = next(line for line in DOCS.splitlines() if line.startswith(f"| `{recipe}` "))
+        assert " / ".join(f"{row.results[f'voxceleb1-{part}']['eer']:.2f}" for part in "oeh") in line
+        assert row.system in line
+
+
+def test_the_manifests_in_the_docs_are_whole():
+    service, job = yaml.safe_load_all(next(block for block in BLOCKS if "kind: Job" in block))
+    pod = job["spec"]["template"]["spec"]
+    assert service["spec"]["selector"] == {"job-name": job["metadata"]["name"]}
+    assert pod["subdomain"] == service["metadata"]["name"]
+    (container,) = pod["containers"]
+    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert f"--nnodes={job['spec']['completions']}" in container["command"]
+    assert f"--master-addr={job['metadata']['name']}-0.{pod['subdomain']}" in container["command"]
+    fsdp = yaml.safe_load(next(block for block in BLOCKS if "fsdp_config" in block))
+    layer = fsdp["fsdp_config"]["fsdp_transformer_layer_cls_to_wrap"]
+    with torch.device("meta"):
+        network = create("wavlm_large_lap_astp")
+    assert layer in {type(module).__name__ for module in network.modules()}
