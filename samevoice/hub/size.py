@@ -57,6 +57,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
             value, at = _varint(data, at)
         elif kind in (1, 2, 5):
             length, at = _varint(data, at) if kind == 2 else ({1: 8, 5: 4}[kind], at)
+            if at + length > len(data):
+                raise IndexError(at)
             value, at = data[at : at + length], at + length
         else:
             raise IndexError(kind)

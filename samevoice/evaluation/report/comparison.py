@@ -44,7 +44,7 @@ def read(place: Path) -> list[Report]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content if isinstance(content, list) else [content]
-        whole = all(report.keys() >= _HEAD and all(e.keys() >= _ENTRY for e in report["entries"]) for report in found)
+        whole = bool(found) and all(map(_is_report, found))
     except (ValueError, TypeError, AttributeError):
         whole = False
     if not whole:
@@ -79,8 +79,8 @@ def compared(reports: Sequence[Report], replicates: int = 1000) -> list[Report]:
     for report in reports:
         content = deepcopy(report.content)
         for entry in content["entries"]:
-            base = _base(first.entries, entry)
-            if base is not None and not (report is first and column(base) == column(entry)):
+            base = _base(first.entries, entry, itself=report is first)
+            if base is not None:
                 about = {"model": first.content["model"], "scoring": base["scoring"]}
                 entry["difference"] = about | _difference(first, base, report, entry, replicates)
         made.append(Report(content, report.scores, report.where))
@@ -109,8 +109,14 @@ def common(scores: Sequence[Scores]) -> list[np.ndarray]:
     return rows
 
 
-def _base(entries: Sequence[dict[str, Any]], entry: dict[str, Any]) -> dict[str, Any] | None:
+def _is_report(content: Any) -> bool:
+    return content.keys() >= _HEAD and all(entry.keys() >= _ENTRY for entry in content["entries"])
+
+
+def _base(entries: Sequence[dict[str, Any]], entry: dict[str, Any], itself: bool) -> dict[str, Any] | None:
     same = [other for other in entries if other["condition"] == entry["condition"]]
+    if itself:
+        return same[0] if column(same[0]) != column(entry) else None
     return next((other for other in same if other["scoring"] == entry["scoring"]), same[0] if same else None)
 
 
@@ -120,8 +126,6 @@ def _difference(
     """value, low and high of each metric on the trials that both scored; or the `problem` why there is none."""
     if first.scores is None or second.scores is None:
         return {"problem": f"{(first if first.scores is None else second).where} was written without scores"}
-    if first.content["protocol"] != second.content["protocol"]:
-        return {"problem": "another protocol"}
     before, after = first.scores.of(base), second.scores.of(entry)
     if before is None or after is None:
         return {"problem": "no scores of this entry"}

@@ -21,6 +21,9 @@ def fused(reports: Sequence[Report], development: Sequence[Report], replicates: 
     _check(reports, development)
     here, there = _scores(reports), _scores(development)
     rows, fit_rows = common(here), common(there)
+    for some, found in ((reports, rows), (development, fit_rows)):
+        if not len(found[0]):
+            raise ReportError(f"{', '.join(report.where for report in some)}: no trials in common")
     shared_speakers = _refuse_shared(here[0], there[0])
     entries, kept = [], {}
     for entry in reports[0].entries:
@@ -60,9 +63,6 @@ def _check(reports: Sequence[Report], development: Sequence[Report]) -> None:
     for report, other in zip(reports, development, strict=True):
         if report.content["model"] != other.content["model"]:
             raise ReportError(f"{other.where} is of {other.content['model']}, not of {report.content['model']}")
-    for some in (reports, development):
-        if len({report.content["protocol"] for report in some}) > 1:
-            raise ReportError(f"{', '.join(report.where for report in some)}: not the same protocol")
 
 
 def _scores(reports: Sequence[Report]) -> list[Scores]:
