@@ -6,12 +6,12 @@ import traceback
 
 import typer
 
-from samevoice.cli import analyze, demo, embed, evaluate, export, models, prepare, verify
+from samevoice.cli import analyze, demo, embed, evaluate, export, models, prepare, runs, train, verify
 from samevoice.cli.output import BadInput, stderr
 
 TRAIN_PACKAGES = {
-    *("matplotlib", "onnx", "onnxscript", "peft", "pyroomacoustics", "safetensors", "sklearn", "torch"),
-    *("transformers", "webdataset"),
+    *("accelerate", "matplotlib", "onnx", "onnxscript", "peft", "pydantic", "pyroomacoustics", "safetensors"),
+    *("sklearn", "tensorboard", "torch", "transformers", "webdataset"),
 }
 DEFECT = 70  # EX_SOFTWARE: Python's own 1 would tell a program that the voices differ
 
@@ -31,6 +31,8 @@ app.add_typer(models.app, name="models")
 app.add_typer(prepare.app, name="prepare")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(analyze.app, name="analyze")
+app.add_typer(train.app, name="train")
+app.add_typer(runs.app, name="runs")
 
 
 def main() -> None:

@@ -5,13 +5,14 @@ A folder holds `frames.f16`, the log mels of all views one after the other and w
 written, `journal.jsonl` says what of the two others is whole.
 """
 
+import copy
 import functools
 import hashlib
 import json
 import logging
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
@@ -168,6 +169,8 @@ def _task(
     if not augmentation.banks():
         banks = None
     card, path = find_model(teacher) if teacher is not None else (None, None)
+    if card and card.features is None:
+        raise FeaturesError(f"{card.name} hears waveforms; a teacher here must hear filter banks")
     return _Task(
         settings,
         augmentation,
@@ -177,7 +180,7 @@ def _task(
         seed,
         path,
         model_key(card, path) if card and path else None,
-        card.features if card else settings,
+        card.features or settings if card else settings,
     )
 
 
@@ -449,6 +452,15 @@ class Features:
         if plan["teacher"]:
             dim = (folder / TEACHER).stat().st_size // 4 // rows
             self.teacher = self._mapped(TEACHER, "<f4", (rows, dim))
+
+    def only(self, wanted: Sequence[bool]) -> "Features":
+        """The same without the other rows, whose numbers are new then. wanted: (rows,)."""
+        fewer = copy.copy(self)
+        mask = np.asarray(wanted, bool)
+        fewer.table = self.table.filter(pa.array(mask))
+        fewer._start, fewer._length = self._start[mask], self._length[mask]
+        fewer.teacher = None if self.teacher is None else self.teacher[mask]
+        return fewer
 
     def crop(self, row: int, frames: int, key: int) -> np.ndarray:
         """Float32 (frames, mels) from a place that the key decides; a shorter view starts again."""

@@ -100,6 +100,7 @@ class Loader:
             persistent_workers=workers > 0,
             pin_memory=self.device.type == "cuda",
             worker_init_fn=_one_thread,
+            generator=torch.Generator(),  # its own: else each epoch would draw from what dropout draws from
         )
 
     def __len__(self) -> int:

@@ -65,15 +65,16 @@ class Calibration:
 class Card:
     """Everything about a model but its weights.
 
-    config: the architecture's configuration words. convention: whose parameter names the published file uses (see
-    hub/conventions). graph: the weight-less ONNX graph in hub/graphs that its weights go into; None where the
-    published file is an ONNX file itself. error_rates: rows of published and measured figures with their source.
+    config: the architecture's configuration words. features: None for a network on waveforms. convention: whose
+    parameter names the published file uses (see hub/conventions). graph: the weight-less ONNX graph in hub/graphs that
+    its weights go into; None where the published file is an ONNX file itself. error_rates: rows of published and
+    measured figures with their source.
     """
 
     name: str
     architecture: str
     config: dict[str, Any]
-    features: FbankSettings
+    features: FbankSettings | None
     licence: str
     trained_on: str
     sources: tuple[Source, ...] = ()
@@ -114,7 +115,7 @@ def read_card(path: Path) -> Card:
     """A card from its file. HubError for anything missing, misspelt or unreadable."""
     try:
         values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        values["features"] = FbankSettings(**values["features"])
+        values["features"] = FbankSettings(**values["features"]) if values["features"] else None
         values["sources"] = tuple(Source(**source) for source in values.get("sources", ()))
         values["error_rates"] = tuple(values.get("error_rates", ()))
         if values.get("calibration"):

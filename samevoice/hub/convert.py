@@ -1,7 +1,6 @@
 """Another toolkit's checkpoint to a model's folder of ours: card.yaml, model.safetensors, model.onnx. Needs torch."""
 
 import dataclasses
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,13 +8,13 @@ from samevoice.audio.fbank import FbankSettings
 from samevoice.hub import cards, state
 from samevoice.hub.checkpoint import read_checkpoint
 from samevoice.hub.errors import HubError
-from samevoice.hub.find import CARD_FILE, MODEL_FILE
+from samevoice.hub.find import CARD_FILE
 from samevoice.hub.reference import from_reference
+from samevoice.hub.save import WEIGHTS_FILE, save
 
 if TYPE_CHECKING:
     from samevoice.models.base import SpeakerNetwork
 
-WEIGHTS_FILE = "model.safetensors"
 # What each toolkit feeds its networks
 FEATURES = {
     "3d-speaker": FbankSettings(window="povey", scale=1.0),
@@ -30,10 +29,6 @@ def convert(checkpoint: Path, source: str, architecture: str, folder: Path, **co
     the shapes of the weights don't tell.
     Raises HubError for a checkpoint that can't be read, weights of another network, or a folder that exists.
     """
-    import safetensors.torch
-
-    from samevoice.hub.export import export
-
     if source not in FEATURES:
         raise HubError(f"can't convert from {source!r}; valid: {', '.join(FEATURES)}")
     if not checkpoint.is_file():
@@ -53,14 +48,7 @@ def convert(checkpoint: Path, source: str, architecture: str, folder: Path, **co
         trained_on="see the checkpoint's own page",
         notes=f"converted from {checkpoint.name} of {source}",
     )
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        made = Path(temporary) / folder.name
-        made.mkdir()
-        safetensors.torch.save_file(network.state_dict(), made / WEIGHTS_FILE)
-        export(network, made / MODEL_FILE)
-        cards.write_card(card, made / CARD_FILE)
-        made.rename(folder)
+    save(card, network, folder)
     return card
 
 

@@ -161,7 +161,7 @@ class SSLFrontEnd(nn.Module):
         """Compute each layer twice rather than keep its activations for the backward pass."""
         if on:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
+        elif self.model.is_gradient_checkpointing:
             self.model.gradient_checkpointing_disable()
 
     def add_lora(self, rank: int, targets: Sequence[str] = (), alpha: int | None = None) -> None:

@@ -16,7 +16,10 @@ MIN_SPEECH_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Piece:
-    """features: float32 (frames, mels). speech_seconds: what the piece counts for when several are averaged."""
+    """features: float32 (frames, mels), or (samples,) for a network on waveforms.
+
+    speech_seconds: what the piece counts for when several are averaged.
+    """
 
     features: np.ndarray
     speech_seconds: float
@@ -31,7 +34,7 @@ class Recording:
 
     quality: Quality
 
-    def __init__(self, audio: Audio, settings: FbankSettings, max_hours: float):
+    def __init__(self, audio: Audio, settings: FbankSettings | None, max_hours: float):
         self._source = open_audio(audio, max_hours)
         self._settings = settings
         self._meter = QualityMeter()
@@ -42,7 +45,7 @@ class Recording:
             speech = self._meter.speech_seconds(start, start + len(samples))
             start += len(samples)
             if speech > 0:
-                yield Piece(fbank(samples, self._settings), speech)
+                yield Piece(fbank(samples, self._settings) if self._settings else samples, speech)
         self.quality = self._meter.quality()
         speech = self.quality.speech_seconds
         if speech < MIN_SPEECH_SECONDS:

@@ -11,7 +11,10 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class Session:
-    """Filter banks, float32 (batch, frames, mels), to embeddings, float32 (batch, dim). Safe to call from threads."""
+    """Filter banks (batch, frames, mels), or waveforms (batch, samples), to embeddings (batch, dim), all float32.
+
+    Safe to call from threads.
+    """
 
     def __init__(self, path: Path, device: str = "cpu"):
         """device: "cpu" or "cuda"; ValueError if this ONNX Runtime lacks it. HubError if the file is no model."""

@@ -1,0 +1,143 @@
+"""Checkpoints: folders that are whole or not there, with all that a run needs to go on bit for bit.
+
+checkpoints/step-00001234/ holds state.json (where the run was, and what it had measured), recipe.yaml, and what
+accelerate saves: model.safetensors (network and loss), the optimiser, the scaler and each process's random state;
+average.safetensors beside it where weights are averaged.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+import samevoice
+from samevoice.training import averaging
+from samevoice.training.errors import TrainingError
+
+STATE, RECIPE, MODEL, AVERAGE = "state.json", "recipe.yaml", "model.safetensors", "average.safetensors"
+
+
+@dataclass
+class Window:
+    """Sums since the last line of the log, over this process's share of the batches."""
+
+    loss: float = 0.0
+    correct: int = 0
+    utterances: int = 0
+    steps: int = 0
+
+
+@dataclass
+class State:
+    """Where a run is. epoch, batch and step: how many are done in the phase; total: steps of the whole run.
+
+    batch: pieces of this epoch, of one process. seconds: of training until now. eer: measured with these very weights.
+    """
+
+    phase: str
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    total: int = 0
+    seconds: float = 0.0
+    eer: float | None = None
+    window: Window = field(default_factory=Window)
+
+
+def save(folder: Path, accelerator: Accelerator, state: State, recipe: str, average: AveragedModel | None) -> Path:
+    """Write a checkpoint below the run's folder; all processes call it. Raises TrainingError if the disk won't."""
+    start = "-start" if state.step == 0 and state.total else ""  # of a phase; sorted behind the end of the one before
+    place = folder / "checkpoints" / f"step-{state.total:08}{start}"
+    partial = place.with_name(f".{place.name}.partial")
+    if accelerator.is_main_process:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    accelerator.wait_for_everyone()
+    try:
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            if average is not None:
+                safetensors.torch.save_file(average.state_dict(), partial / AVERAGE)
+            (partial / RECIPE).write_text(recipe, encoding="utf-8")
+            about = {**asdict(state), "samevoice": samevoice.__version__, "torch": torch.__version__}
+            (partial / STATE).write_text(json.dumps(about), encoding="utf-8")
+            _on_disk(partial)
+            if place.exists():
+                place.replace(place.with_name(f".{place.name}.old"))
+            partial.replace(place)
+            shutil.rmtree(place.with_name(f".{place.name}.old"), ignore_errors=True)
+    except (OSError, RuntimeError, safetensors.SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise TrainingError(
+            f"{place}: can't be written ({error}); is the disk full? The checkpoints before it are whole: make room "
+            "and run the same command again"
+        ) from None
+    accelerator.wait_for_everyone()
+    return place
+
+
+def saved(folder: Path) -> list[Path]:
+    """The checkpoints of a run, the last one last."""
+    return sorted((folder / "checkpoints").glob("step-*"))
+
+
+def read_state(place: Path) -> State:
+    """Raises TrainingError for a folder that is no checkpoint."""
+    try:
+        values = json.loads((place / STATE).read_text(encoding="utf-8"))
+        known = {name: values[name] for name in State.__dataclass_fields__}
+        return State(**{**known, "window": Window(**values["window"])})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{place}: not a checkpoint ({error}); delete it to go on from the one before") from None
+
+
+def prune(folder: Path, keep_best: int, average_last: int = 0) -> None:
+    """Delete all but the last checkpoint, the best of each phase, and the last few ends of epochs, if wanted."""
+    states = {place: read_state(place) for place in saved(folder)}
+    kept = set(list(states)[-1:])
+    for phase in {state.phase for state in states.values()}:
+        kept |= set(best(folder, phase)[:keep_best])
+    if average_last:
+        kept |= set([place for place, state in states.items() if state.batch == 0][-average_last:])
+    for place in set(states) - kept:
+        gone = place.with_name(f".{place.name}.partial")  # not a checkpoint any more, even if this is interrupted
+        place.replace(gone)
+        shutil.rmtree(gone, ignore_errors=True)
+
+
+def best(folder: Path, phase: str) -> list[Path]:
+    """The checkpoints of a phase whose error rate was measured, the best first."""
+    states = [(place, read_state(place)) for place in saved(folder)]
+    mine = [(state.eer, -state.total, place) for place, state in states if state.phase == phase]
+    return [place for *_, place in sorted(found for found in mine if found[0] is not None)]
+
+
+def network_weights(places: Sequence[Path]) -> dict[str, Tensor]:
+    """The network's weights of a checkpoint, or their mean over several: the averaged ones where there are any."""
+    name, prefix = (AVERAGE, "module.") if (places[-1] / AVERAGE).exists() else (MODEL, "network.")
+    weights = averaging.average([place / name for place in places])
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def load_average(place: Path, average: AveragedModel) -> None:
+    """Put back an average saved by `save`."""
+    average.load_state_dict(safetensors.torch.load_file(place / AVERAGE))
+
+
+def _on_disk(folder: Path) -> None:
+    """Through the system's buffers: a rename may otherwise survive a power cut that the content does not."""
+    for path in [*folder.iterdir(), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

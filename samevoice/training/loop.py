@@ -1,0 +1,455 @@
+"""The training loop: phases, steps, validation and checkpoints, on one process or many (accelerate).
+
+A run's folder has recipe.yaml, log.jsonl, tensorboard/, checkpoints/ and, when it is finished, model/. The same call
+goes on where an earlier one ended, however that one ended.
+"""
+
+import logging
+import math
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, gather_object, set_seed
+from rich.console import Console
+from torch import Tensor
+
+from samevoice.data.features import Features
+from samevoice.data.loader import Batch
+from samevoice.files import replacing
+from samevoice.training import averaging, checkpoint, losses, network, optimisers, watching
+from samevoice.training import data as corpora
+from samevoice.training.checkpoint import State, Window
+from samevoice.training.distillation import DistillationLoss, Targets, targets, targets_of
+from samevoice.training.errors import TrainingError
+from samevoice.training.model import write_model
+from samevoice.training.objective import Objective
+from samevoice.training.plan import PhasePlan, plan
+from samevoice.training.recipe import Phase, Recipe, dump, load
+from samevoice.training.validation import Validation
+
+log = logging.getLogger(__name__)
+Track = Callable[[Iterable, int, str], Iterable]
+BATCHES_FOR_BATCH_NORM = 100  # that an average's statistics are measured on
+
+
+class Stopped(Exception):  # noqa: N818
+    """The user or the cluster asked for an end; a checkpoint has been written."""
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    console: Console,
+    track: Track = lambda items, total, what: items,
+) -> Path:
+    """Run the recipe in this folder, from its last checkpoint if there is one, and return the model's folder.
+
+    console: what the main process shows itself on. Ctrl-C or SIGTERM ends it with a checkpoint, as Stopped.
+    Raises TrainingError for what is the user's to mend: data or weights that aren't there, a folder of another
+    recipe, a loss that is no number, a full disk, a worker that died. The last checkpoint is whole in any case.
+    """
+    with _explained():
+        return Trainer(recipe, folder, console, track).run()
+
+
+class Trainer:
+    """One process's side of a run."""
+
+    def __init__(self, recipe: Recipe, folder: Path, console: Console, track: Track):
+        self.recipe, self.folder, self.track = recipe, folder, track
+        self.accelerator = Accelerator(
+            mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
+            cpu=not torch.cuda.is_available(),
+            log_with=list(recipe.trackers),
+            project_config=ProjectConfiguration(str(folder), str(folder / "tensorboard")),
+        )
+        self.main = self.accelerator.is_main_process
+        if not self.main:
+            console, self.track = Console(quiet=True), lambda items, total, what: items
+        self.console = console
+        self.stopping = False
+        set_seed(recipe.seed)
+        if self.main:
+            _claim(folder, recipe)
+        self.accelerator.wait_for_everyone()
+        self.network = network.build(recipe.network)
+        self.settings = network.features(recipe, self.network)
+        with self.accelerator.main_process_first():
+            self.corpus, self.validation = self._data()
+        torch.manual_seed(recipe.seed + self.accelerator.process_index)  # dropout differs between processes
+        self.plans = [self._plan(name) for name in recipe.phases]
+        self.log = watching.Log(folder / watching.LOG)
+        self.loss: losses.ClassificationLoss | None = None
+
+    def run(self) -> Path:
+        model = self.folder / "model"
+        if model.exists():
+            self.console.print(f"{model}: this run is finished", markup=False, highlight=False, soft_wrap=True)
+            return model
+        place = next(iter(reversed(checkpoint.saved(self.folder))), None)
+        state = checkpoint.read_state(place) if place else State(self.plans[0].name)
+        before = self.log.rewind(state.total) if self.main else []
+        self._start_trackers(state.total)
+        phases = [watching.PhasePlan(plan.name, plan.phase.epochs, plan.steps) for plan in self.plans]
+        with _signals(self), watching.Watching(self.console, phases, before) as self.watch:
+            if place:
+                self.watch.note(f"going on from {place}")
+            for number, plan in enumerate(self.plans):
+                if number < [plan.name for plan in self.plans].index(state.phase):
+                    self._make_loss(plan)  # so that the centres are those of the phase that goes on
+                    continue
+                if state.phase != plan.name:
+                    state = State(plan.name, total=state.total, seconds=state.seconds)
+                _Phase(self, plan, state, place).run()
+                place = None
+        self.accelerator.end_training()
+        if self.main:
+            write_model(self.network, self.settings, self.recipe, model)
+        self.accelerator.wait_for_everyone()
+        return model
+
+    def _data(self) -> tuple[corpora.Corpus, Validation | None]:
+        corpus = corpora.read(self.recipe.data, self.folder, self.track)
+        validation, held = corpora.validation(self.recipe, corpus.table, self.settings)
+        if self.recipe.data.views:
+            corpus = corpora.with_views(corpus, self.recipe, self.settings, self.folder, self.track)
+        return corpus.without(held) if held else corpus, validation
+
+    def _plan(self, name: str) -> PhasePlan:
+        phase = self.recipe.phases[name]
+        world = self.accelerator.num_processes
+        batches = corpora.batches(self.corpus, self.recipe, phase, self.accelerator.process_index, world)
+        return plan(self.recipe, name, len(batches) // phase.accumulate)
+
+    def _start_trackers(self, step: int) -> None:
+        if self.recipe.trackers:
+            words: dict[str, Any] = {"tensorboard": {"purge_step": step}} if step else {}
+            self.accelerator.init_trackers(self.recipe.name, init_kwargs=words)
+
+    def _make_loss(self, plan: PhasePlan) -> losses.ClassificationLoss:
+        """The classification of a phase: the last one's centres, or the first of them where there are fewer voices."""
+        classes = corpora.classes(self.corpus, plan.phase)
+        if self.loss is None or self.loss.classes < classes:
+            dim = self.network.embedding_dim
+            self.loss = losses.create(self.recipe.loss.name, dim, classes, **self.recipe.loss.words())
+        elif self.loss.classes > classes:
+            self.loss.keep_classes(classes)
+        return self.loss
+
+    def record(self, record: dict[str, Any]) -> None:
+        """A line of the log, to wherever it is wanted."""
+        values = {
+            key: value
+            for key, value in record.items()
+            if isinstance(value, int | float) and key not in ("step", "time")
+        }
+        values |= {f"lr/{part}": rate for part, rate in record.get("lr", {}).items()}
+        self.accelerator.log(values, step=record["step"])
+        if self.main:
+            self.log.append(record)
+            (self.watch.step if record["kind"] == "step" else self.watch.validation)(record)
+
+
+class _Phase:
+    """One phase of a run."""
+
+    def __init__(self, trainer: Trainer, plan: PhasePlan, state: State, place: Path | None):
+        self.trainer, self.plan, self.phase, self.state = trainer, plan, plan.phase, state
+        self.accelerator, self.folder, self.recipe = trainer.accelerator, trainer.folder, trainer.recipe
+        accelerator, phase = self.accelerator, self.phase
+        network.freeze(trainer.network, phase.frozen, phase.checkpointing)
+        self.loader = corpora.loader(
+            trainer.corpus,
+            self.recipe,
+            phase,
+            trainer.settings,
+            accelerator.device,
+            accelerator.process_index,
+            accelerator.num_processes,
+        )
+        self.targets = self._targets()
+        self.objective = self._objective()
+        self.optimiser = optimisers.create(phase.optimiser, self._groups())
+        self.average = None
+        if phase.averaging != "none":
+            self.average = averaging.create(phase.averaging, self.objective.network, phase.ema_decay)
+            self.average.to(accelerator.device)
+        accelerator.free_memory()
+        self.model, self.optimiser = accelerator.prepare(self.objective, self.optimiser)
+        self.schedules = {
+            group["name"]: plan.schedule(self._own(group["name"]).get("rate")) for group in self.optimiser.param_groups
+        }
+        self.fresh = place is None
+        self.unread: list[tuple[Tensor, Tensor, int]] = []
+        self.started = time.monotonic() - state.seconds
+        self.saved = time.monotonic()
+        if place:
+            accelerator.load_state(str(place))
+            if self.average is not None:
+                checkpoint.load_average(place, self.average)
+
+    def run(self) -> None:
+        state, phase = self.state, self.phase
+        if state.step == 0 and state.total and self.fresh:
+            self._save()  # what the phase before ended with
+        self.objective.train()
+        while state.step < self.plan.steps:
+            for batches in self._epoch():
+                self._step(batches)
+                if state.step % self.recipe.log_every == 0 or state.step == self.plan.steps:
+                    self._log()
+                    if self._agreed(time.monotonic() - self.saved > 60 * self.recipe.checkpoint_minutes):
+                        self._save()
+                if self._stop_now():
+                    self._save()
+                    raise Stopped(f"stopped after {state.total} steps; the same command goes on from there")
+                if state.step == self.plan.steps:
+                    break
+            state.epoch, state.batch = state.epoch + 1, 0
+            self._end_of_epoch()
+        self._finish(phase)
+
+    def _epoch(self) -> Iterator[list[Batch]]:
+        """The pieces of each step, from where the run is in this epoch on."""
+        self.loader.batches.resume(self.plan.first_epoch + self.state.epoch, self.state.batch)
+        pieces: list[Batch] = []
+        for batch in self.loader:
+            pieces.append(batch)
+            if len(pieces) == self.phase.accumulate:
+                yield pieces
+                pieces = []
+
+    def _step(self, batches: list[Batch]) -> None:
+        state, loss = self.state, self.objective.loss
+        loss.margin, loss.penalty = self.plan.margin(state.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedules[group["name"]].at(state.step)
+        total = torch.zeros((), device=self.accelerator.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.accelerator.device)
+        for number, batch in enumerate(batches):
+            last = number == len(batches) - 1
+            teacher = self.targets.of(batch.rows, batch.plans).to(self.accelerator.device) if self.targets else None
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                output = self.model(batch.inputs, batch.labels, teacher)
+                self.accelerator.backward(output.loss / len(batches))
+            total = total + output.loss.detach() / len(batches)
+            correct = correct + output.correct
+        if self.phase.clip:
+            self.accelerator.clip_grad_norm_(self.model.parameters(), self.phase.clip)
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        if self.average is not None and self.phase.averaging == "ema":
+            self.average.update_parameters(self.objective.network)
+        state.step, state.total, state.batch = state.step + 1, state.total + 1, state.batch + len(batches)
+        state.eer = None
+        self.unread.append((total, correct, sum(len(batch.rows) for batch in batches)))
+
+    def _settle(self) -> None:
+        """Add what the steps since the last time gave: reading it in each step would keep a GPU waiting."""
+        window = self.state.window
+        for loss, correct, utterances in self.unread:
+            window.loss, window.correct = window.loss + float(loss), window.correct + int(correct)
+            window.utterances, window.steps = window.utterances + utterances, window.steps + 1
+        self.unread.clear()
+        if not self._agreed(math.isfinite(window.loss), all_of_them=True):
+            raise TrainingError(
+                f"phase {self.plan.name}, step {self.state.total} of the run: the loss is no longer a number. The last "
+                "checkpoint is from before; lower the learning rate, clip the gradient (clip: 1.0), or use bf16 or "
+                "fp32 in place of fp16"
+            )
+
+    def _log(self) -> None:
+        self._settle()
+        state, window = self.state, self.state.window
+        sums = torch.tensor([window.loss, window.correct, window.utterances, window.steps], dtype=torch.float64)
+        loss, correct, utterances, steps = self._sum(sums).tolist()
+        now = time.monotonic() - self.started
+        memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
+        record = {
+            "kind": "step",
+            "phase": self.plan.name,
+            "epoch": state.epoch,
+            "step": state.total,
+            "loss": loss / steps,
+            "accuracy": correct / utterances,
+            "margin": self.objective.loss.margin,
+            "penalty": self.objective.loss.penalty,
+            "lr": {group["name"]: group["lr"] for group in self.optimiser.param_groups},
+            "utterances_per_s": utterances / max(now - state.seconds, 1e-9),
+            "gpu_gib": memory,
+            "time": now,
+        }
+        state.window, state.seconds = Window(), now
+        self.trainer.record(record)
+
+    def _end_of_epoch(self) -> None:
+        if self.average is not None and self.phase.averaging == "swa":
+            self.average.update_parameters(self.objective.network)
+        validation = self.recipe.validation
+        last = self.state.step == self.plan.steps
+        if validation is not None and (last or self.state.epoch % validation.every == 0):
+            self._validate()
+        self._save()
+
+    def _validate(self) -> None:
+        validation = self.trainer.validation
+        assert validation is not None
+        ema = self.average is not None and self.phase.averaging == "ema"
+        found = validation.run(
+            self.average.module if ema and self.average is not None else self.objective.network,
+            self.accelerator.device,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+            gather_object if self.accelerator.num_processes > 1 else None,
+        )
+        self.state.eer = found["eer"]
+        where = {"phase": self.plan.name, "epoch": self.state.epoch - 1, "step": self.state.total}
+        self.trainer.record({"kind": "validation", **where, **found, "time": time.monotonic() - self.started})
+
+    def _save(self) -> None:
+        self._settle()
+        checkpoint.save(self.folder, self.accelerator, self.state, dump(self.recipe), self.average)
+        self.saved = time.monotonic()
+        if self.accelerator.is_main_process:
+            averaged = self.phase.average if self.phase.use == "average-last" else 0
+            checkpoint.prune(self.folder, max(self.recipe.keep_best, self._best_wanted()), averaged)
+        self.accelerator.wait_for_everyone()
+
+    def _best_wanted(self) -> int:
+        return {"best": 1, "average-best": self.phase.average}.get(self.phase.use, 0)
+
+    def _finish(self, phase: Phase) -> None:
+        """The network with the weights that the phase ends with; the wrappers are taken off again."""
+        network = self.objective.network
+        if phase.use in ("best", "average-best"):
+            places = checkpoint.best(self.folder, self.plan.name)[: self._best_wanted()]
+            network.load_state_dict(checkpoint.network_weights(places))
+        elif phase.use == "average-last":
+            places = [place for place in checkpoint.saved(self.folder) if checkpoint.read_state(place).batch == 0]
+            mine = [place for place in places if checkpoint.read_state(place).phase == self.plan.name]
+            network.load_state_dict(checkpoint.network_weights(mine[-phase.average :]))
+        elif self.average is not None:
+            network.load_state_dict(self.average.module.state_dict())
+        if phase.use.startswith("average") or phase.averaging == "swa":
+            self.loader.batches.resume(self.plan.first_epoch)
+            some = (batch.inputs for batch in islice(self.loader, BATCHES_FOR_BATCH_NORM))
+            averaging.renew_batch_norm(network, some)
+        self.accelerator.free_memory()
+
+    def _stop_now(self) -> bool:
+        """Whether any process was asked to stop; with several, asked at each line of the log only."""
+        if self.accelerator.num_processes == 1:
+            return self.trainer.stopping
+        return self.state.step % self.recipe.log_every == 0 and self._agreed(self.trainer.stopping)
+
+    def _agreed(self, mine: bool, all_of_them: bool = False) -> bool:
+        """Whether any process says so, or all of them do; every process gets the same answer."""
+        world = self.accelerator.num_processes
+        if world == 1:
+            return mine
+        return bool(self._sum(torch.tensor(float(mine))) >= (world if all_of_them else 1))
+
+    def _sum(self, mine: Tensor) -> Tensor:
+        """Over all processes."""
+        return cast(Tensor, self.accelerator.reduce(mine.to(self.accelerator.device), "sum"))
+
+    def _objective(self) -> Objective:
+        trainer, phase = self.trainer, self.phase
+        distillation = None
+        if phase.distillation and self.targets:
+            words = phase.distillation.embedding, phase.distillation.similarity
+            distillation = DistillationLoss(trainer.network.embedding_dim, self.targets.dim, *words)
+        made = Objective(trainer.network, trainer._make_loss(self.plan), distillation, phase.margin_weight)
+        made.to(self.accelerator.device)
+        made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (faster on images)
+        if self.accelerator.num_processes > 1:
+            network.synchronised(made)
+        if self.recipe.compile:
+            made.network.compile()
+        return made
+
+    def _targets(self) -> Targets | None:
+        if not self.phase.distillation:
+            return None
+        source = self.trainer.corpus.source
+        if isinstance(source, Features):
+            return targets_of(source)
+        with self.accelerator.main_process_first():
+            return targets(
+                self.trainer.corpus.table,
+                self.phase.augmentation,
+                self.phase.distillation.teacher,
+                self.folder / "teacher.sqlite",
+                lambda items, total: self.trainer.track(items, total, "the teacher"),
+            )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        default = {"lr": self.phase.learning_rate.peak, "weight_decay": self.phase.weight_decay}
+        own = {name: {k: v for k, v in self._own(name).items() if k != "rate"} for name in self.phase.parts}
+        groups = optimisers.parts(self.objective.network, self.objective.loss, default, own)
+        if self.objective.distillation is not None and (extra := list(self.objective.distillation.parameters())):
+            groups.append({"name": "distillation", "params": extra, **default})
+        return groups
+
+    def _own(self, name: str) -> dict[str, Any]:
+        """What a part has of its own: {"rate": LearningRate, "lr": float, "weight_decay": float}, or less."""
+        part = self.phase.parts.get(name)
+        if part is None:
+            return {}
+        rate = {"rate": part.learning_rate, "lr": part.learning_rate.peak} if part.learning_rate else {}
+        return {**rate, **({} if part.weight_decay is None else {"weight_decay": part.weight_decay})}
+
+
+def _claim(folder: Path, recipe: Recipe) -> None:
+    """The folder is this recipe's and no other's; what changes no weight may be changed."""
+    path = folder / "recipe.yaml"
+    free = {"workers", "log_every", "checkpoint_minutes", "keep_best", "trackers", "compile"}
+    if path.exists() and load(path).model_dump(exclude=free) != recipe.model_dump(exclude=free):
+        raise TrainingError(
+            f"{folder}: is the run of another recipe, or of this one before it was changed; name another folder with "
+            "--run, or begin again with --restart"
+        )
+    with replacing(path) as temporary:
+        temporary.write_text(dump(recipe), encoding="utf-8")
+
+
+@contextmanager
+def _signals(trainer: Trainer):
+    """Ctrl-C and SIGTERM end the run after the step that is under way; a second Ctrl-C ends it at once."""
+
+    def stop(number, frame):
+        if trainer.stopping and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        trainer.stopping = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _explained():
+    """What torch raises for want of memory, or for a worker that died, as a TrainingError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"out of memory ({str(error).splitlines()[0]}): take each batch in pieces (accumulate: 2, 4, ...)"
+        ) from None
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise TrainingError(
+            f"a process that reads recordings died ({str(error).splitlines()[0]}), perhaps for want of memory; the "
+            "same command goes on from the last checkpoint, and fewer workers need less (workers=1)"
+        ) from None
