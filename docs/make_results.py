@@ -12,18 +12,29 @@ from samevoice.evaluation.report import pages
 
 PAGE = Path(__file__).with_name("results.md")
 START, END = "<!-- conditions: written by docs/make_results.py -->\n", "<!-- end of conditions -->\n"
+PUBLISHED = " Published rows were scored as their papers say."  # of the reports' note: these protocols have none
 
 
 def page(text: str, reports: list[dict]) -> str:
-    """The page with the table put between its marks, or at its end."""
-    before, found, rest = text.partition(START)
-    after = rest.partition(END)[2] if found else ""
-    if not found:
-        before = before.rstrip() + "\n\n## Short and noisy recordings\n\n"
-    table = pages.markdown(reports).replace("Published rows were scored as their papers say.", "").rstrip()
-    return f"{before}{START}\n{table}\n\n{END}{after}"
+    """The page with the table put between its marks. Raises ValueError for a page without them."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise ValueError(f"the page needs the lines {START.strip()!r} and {END.strip()!r} around its table")
+    table = pages.markdown([_main(report) for report in reports])
+    return f"{before}{START}\n{table.replace(PUBLISHED, '').rstrip()}\n\n{END}{after}"
+
+
+def _main(report: dict) -> dict:
+    """Without the breakdowns, which would make hundreds of lines."""
+    return report | {"entries": [{**entry, "breakdown": {}} for entry in report["entries"]]}
+
+
+def read(folder: str) -> dict:
+    return json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
 
 
 if __name__ == "__main__":
-    reports = [json.loads((Path(folder) / "report.json").read_text()) for folder in sys.argv[1:]]
-    PAGE.write_text(page(PAGE.read_text(), reports))
+    if not sys.argv[1:]:
+        sys.exit(__doc__)
+    PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), [read(folder) for folder in sys.argv[1:]]), encoding="utf-8")

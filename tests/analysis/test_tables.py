@@ -31,6 +31,16 @@ def test_reports_of_one_system_become_one_line(tmp_path):
     assert [run.scoring for run in tables.read([tmp_path / "both.json"])] == ["cosine", "adaptive s-norm"]
 
 
+def test_parameters_of_a_report_stand_in_the_tables(tmp_path):
+    content = report(tmp_path / "a.json") | {"parameters": 6_610_688}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (run,) = tables.read([tmp_path / "a.json"])
+    (table,) = tables.assemble([run], ["eres2net-table4"])
+    assert dict(zip(table.heads, table.lines[-1].cells, strict=True))["params (M)"] == "6.6"
+    report(tmp_path / "b.json")  # of an older version, without
+    assert tables.read([tmp_path / "b.json"])[0].parameters is None
+
+
 @pytest.mark.parametrize("content", ["no JSON", "[1]", "{}", '{"entries": [1]}'])
 def test_what_is_no_report_is_told(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
