@@ -119,6 +119,16 @@ def test_drawings_are_well_formed_and_right(report):
     assert total == pytest.approx(np.full(len(total), -SEPARATION), abs=0.1)
 
 
+def test_curves_have_false_alarms_across_and_misses_or_hits_upwards(report):
+    entry = report["entries"][0] | {"curve": {"false_alarm": [0.0, 0.1, 1.0], "miss": [1.0, 0.4, 0.0]}}
+    det, roc = re.findall(r"<svg.*?</svg>", pages.html([report | {"entries": [entry]}]), re.S)[:2]
+    low, high = float(probit(1e-4)), float(probit(0.5))
+    across, up = ((float(probit(rate)) - low) / (high - low) for rate in (0.1, 0.4))
+    wide, tall = svg.WIDTH - svg.LEFT - svg.RIGHT, svg.HEIGHT - svg.TOP - svg.BOTTOM
+    assert f"L{svg.LEFT + across * wide:.1f} {svg.TOP + (1 - up) * tall:.1f}" in det
+    assert f"L{svg.LEFT + 0.1 * wide:.1f} {svg.TOP + 0.4 * tall:.1f}" in roc
+
+
 def test_html_and_markdown_have_the_same_cells(report):
     page = Page(pages.html([report]))
     lines = pages.markdown([report]).splitlines()
