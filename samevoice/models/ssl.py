@@ -74,7 +74,7 @@ class SSLFrontEnd(nn.Module):
                 raise ValueError(f"{source!r} is a {model_type} model, which is not one of those supported")
             attention = ATTENTION.get(model_type)
             self.model = AutoModel.from_pretrained(source, config=self.config, attn_implementation=attention)
-            self.normalize = _extractor_normalizes(source, self.config)
+            self.normalize = extractor_normalizes(source, self.config)
         if not spec_augment:
             self.model.masked_spec_embed = None  # nothing would ever train it
         self.layers = self.config.num_hidden_layers + 1
@@ -86,6 +86,7 @@ class SSLFrontEnd(nn.Module):
             if hasattr(module, "torch_multi_head_self_attention"):
                 module.torch_multi_head_self_attention = _WavLMAttention(module)
         self._lora = ()
+        self._checkpointing = False
 
     @property
     def takes_lengths(self) -> bool:
@@ -161,8 +162,9 @@ class SSLFrontEnd(nn.Module):
         """Compute each layer twice rather than keep its activations for the backward pass."""
         if on:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
-        elif self.model.is_gradient_checkpointing:
+        elif self._checkpointing:
             self.model.gradient_checkpointing_disable()
+        self._checkpointing = on
 
     def add_lora(self, rank: int, targets: Sequence[str] = (), alpha: int | None = None) -> None:
         """Train low-rank additions to some linear layers and nothing else (Hu et al., LoRA, ICLR 2022).
@@ -202,7 +204,7 @@ def _standardize(x: Tensor, lengths: Tensor | None, unbiased: bool) -> Tensor:
     return deviation / (variance + 1e-7).sqrt()
 
 
-def _extractor_normalizes(source: str, config) -> bool:
+def extractor_normalizes(source: str, config) -> bool:
     """What the model's own feature extractor says; without one, as models with layer normalisation were trained."""
     if config.model_type == "wav2vec2-bert":
         return False

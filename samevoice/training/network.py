@@ -73,7 +73,7 @@ def synchronised(module: nn.Module) -> nn.Module:
 def _load_front_end(network: SpeakerNetwork, source: str) -> None:
     from transformers import AutoModel
 
-    from samevoice.models.ssl import _extractor_normalizes
+    from samevoice.models.ssl import extractor_normalizes
 
     front_end: Any = network.front_end
     try:
@@ -91,7 +91,7 @@ def _load_front_end(network: SpeakerNetwork, source: str) -> None:
         front_end.model.load_state_dict(weights, strict=False)
     except RuntimeError as error:
         raise TrainingError(f"{source}: not the weights of {network.config['front_end']}: {error}") from None
-    if _extractor_normalizes(source, published.config) != front_end.normalize:
+    if extractor_normalizes(source, published.config) != front_end.normalize:
         log.warning("%s was trained on audio normalised otherwise than %s here", source, network.config["front_end"])
 
 
