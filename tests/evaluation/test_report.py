@@ -25,9 +25,9 @@ def report():
     labels = np.arange(TRIALS) >= half
     speakers = np.array([f"s{i % 50}" for i in range(TRIALS)])
     others = np.where(labels, speakers, np.roll(speakers, 1))
-    groups = {"gender": np.where(np.arange(TRIALS) % 2, "f", "m")}
+    groups = [("gender", np.where(np.arange(TRIALS) % 2, "f", "m"))]
     llrs = SEPARATION * (scores - SEPARATION / 2)  # the true ratio of these two
-    entry = measure(scores, labels, speakers, others, llrs, groups, replicates=20)
+    entry = measure(scores, labels, (speakers, others), llrs, groups, replicates=20)
     about = {"condition": "first 3 s, clean", "scoring": "as-norm", "refused": 3, "too_short": 1200}
     made = {"model": NAME, "architecture": "eres2net", "parameters": 6_610_688, "protocol": "voxceleb1-o",
             "date": "2026-11-24", "machine": "R&D's <box>", "entries": [about | entry]}  # fmt: skip
@@ -194,8 +194,7 @@ def test_latex_escapes_and_lines_up(report):
 
 def test_without_calibration_and_intervals_those_cells_are_empty():
     labels = np.arange(10) > 4
-    unknown = np.array([""] * 10)
-    entry = measure(np.arange(10.0), labels, unknown, unknown, replicates=20)
+    entry = measure(np.arange(10.0), labels, None, replicates=20)
     assert entry["intervals"] == {}
     report = {"model": "m", "protocol": "p", "date": "d", "machine": "x", "entries": [
         {"condition": "full, clean", "scoring": "cosine"} | entry]}  # fmt: skip
