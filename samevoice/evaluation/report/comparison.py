@@ -144,12 +144,12 @@ def _difference(
 
 
 def _paired(
-    a: np.ndarray, b: np.ndarray, labels: np.ndarray, who: tuple[np.ndarray, np.ndarray], replicates: int
+    a: np.ndarray, b: np.ndarray, labels: np.ndarray, who: tuple[np.ndarray, np.ndarray] | None, replicates: int
 ) -> dict[str, Any]:
     found = {}
     for name, statistic in STATISTICS.items():
         low = high = None
-        if replicates and all((speakers != "").all() for speakers in who):
+        if replicates and who:
             try:
                 drawn = bootstrap.paired(statistic, a, b, labels, *who, replicates=replicates)
                 low, high = drawn.low, drawn.high

@@ -35,9 +35,8 @@ def fused(reports: Sequence[Report], development: Sequence[Report], replicates: 
         llrs = np.full(len(here[0]), np.nan)
         used = rows[0][usable]
         llrs[used] = fusion.transform(scores[usable])
-        figures = measure(
-            llrs[used], here[0].labels[used], *here[0].speakers(used), llrs=llrs[used], replicates=replicates
-        )
+        who = here[0].speakers(used)
+        figures = measure(llrs[used], here[0].labels[used], who, llrs[used], replicates=replicates)
         about = {"scoring": entry["scoring"], "condition": entry["condition"], "weights": fusion.weights_.tolist()}
         about |= {"offset": fusion.offset_, "development_trials": int(known.sum())}
         entries.append({**about, "trials_left_out": len(llrs) - len(used), **figures})

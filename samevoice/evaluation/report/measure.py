@@ -1,6 +1,6 @@
 """Scores of one list to one entry of a report: plain values, so that report.json holds all that the pages show."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -10,6 +10,7 @@ from samevoice.evaluation import bootstrap, metrics
 
 PRIORS = (0.01, 0.05)
 RATES = (0.001, 0.01, 0.05)
+BREAKDOWN_REPLICATES = 200  # a breakdown of five kinds takes as long as the intervals of everything then
 STATISTICS: dict[str, bootstrap.Statistic] = {
     "eer": metrics.eer,
     **{f"min_dcf_{p:g}": partial(metrics.min_dcf, p_target=p) for p in PRIORS},
@@ -19,21 +20,19 @@ STATISTICS: dict[str, bootstrap.Statistic] = {
 def measure(
     scores: np.ndarray,
     labels: np.ndarray,
-    enrol_speakers: np.ndarray,
-    test_speakers: np.ndarray,
+    speakers: tuple[np.ndarray, np.ndarray] | None,
     llrs: np.ndarray | None = None,
-    groups: Mapping[str, np.ndarray] | None = None,
+    groups: Iterable[tuple[str, np.ndarray]] = (),
     replicates: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Every figure of a report. Rates are shares. Speakers (trials,): intervals draw these; where too few or not all
-    ("") are known there is none.
+    """Every figure of a report. Rates are shares.
 
-    llrs: calibrated scores (trials,), for the actual costs; None leaves those out. groups: what each trial is, text
-    (trials,), by kind ("gender"), for the breakdown of the EER. Raises ValueError as metrics do.
+    speakers: of enrolments and tests, by any name, (trials,) each: intervals draw these. None if some are not known:
+    then, as with too few, there are no intervals. llrs: calibrated scores (trials,), for the actual costs; None leaves
+    those out. groups: for the breakdown of the EER, kinds ("gender") and what each trial is, text (trials,); its
+    intervals are of BREAKDOWN_REPLICATES at most. Raises ValueError as metrics do.
     """
-    if not ((enrol_speakers != "").all() and (test_speakers != "").all()):
-        replicates = 0
     found: dict[str, Any] = {"trials": len(labels), "targets": int(labels.sum())}
     found["nontargets"] = found["trials"] - found["targets"]
     found |= {name: statistic(scores, labels) for name, statistic in STATISTICS.items()}
@@ -45,10 +44,13 @@ def measure(
     if llrs is not None:
         found["cllr"] = metrics.cllr(llrs, labels)
         found |= {f"act_dcf_{p:g}": metrics.act_dcf(llrs, labels, p) for p in PRIORS}
-    trials = scores, labels, enrol_speakers, test_speakers
+    trials = scores, labels, *(speakers or (labels, labels))
+    replicates = replicates if speakers else 0
     found["intervals"] = _intervals(trials, replicates, seed) if replicates else {}
-    several = {kind: some for kind, some in (groups or {}).items() if len(np.unique(some)) > 1}
-    found["breakdown"] = {kind: _parts(trials, some, replicates, seed) for kind, some in several.items()}
+    found["breakdown"] = {}
+    for kind, some in groups:
+        if (some != some[0]).any():
+            found["breakdown"][kind] = _parts(trials, some, min(replicates, BREAKDOWN_REPLICATES), seed)
     points = metrics.curve(scores, labels, 200)
     found["curve"] = {"false_alarm": points.false_alarm.tolist(), "miss": points.miss.tolist()}
     edges, targets, nontargets = metrics.histogram(scores, labels)

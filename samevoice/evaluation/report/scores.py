@@ -45,10 +45,14 @@ class Scores:
         texts = self.table[side].combine_chunks()
         return texts.indices.to_numpy(), np.array(texts.dictionary.to_pylist(), np.str_)
 
-    def speakers(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Of these trials' enrolments and tests: text (rows,)."""
-        codes = [self.names(side) for side in ("enrol_speaker", "test_speaker")]
-        return codes[0][1][codes[0][0][rows]], codes[1][1][codes[1][0][rows]]
+    def speakers(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """Of these trials' enrolments and tests, numbers (rows,) each; None if some are not known."""
+        sides = [self.names(side) for side in ("enrol_speaker", "test_speaker")]
+        names = np.unique(np.concatenate([texts for _, texts in sides]))
+        if "" in names:
+            return None
+        enrol, test = (np.searchsorted(names, texts)[codes[rows]] for codes, texts in sides)
+        return enrol, test
 
     def replaced(self, entries: Mapping[str, np.ndarray]) -> "Scores":
         """The same trials with other entries."""

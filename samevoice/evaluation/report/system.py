@@ -15,7 +15,7 @@ from samevoice.evaluation.protocols import Condition
 from samevoice.evaluation.report.measure import measure
 from samevoice.evaluation.report.scores import Scores, collect, column
 from samevoice.evaluation.scoring import Pairs, QualityCalibration, Recordings, Scorer, pairs_of
-from samevoice.evaluation.scoring.scorer import PLDAS, first
+from samevoice.evaluation.scoring.scorer import PLDAS, first, qualities
 from samevoice.evaluation.trials import Trials
 from samevoice.hub.cards import Calibration
 from samevoice.runtime.embedding_cache import Clip
@@ -110,14 +110,12 @@ class System:
         used = lists.without(listed, failed)
         there = _there(listed, failed)
         sides = pairs_of(used, recordings.names)
-        who = sides.with_models(recordings.speakers, first)
-        groups = groups_of(recordings, sides)
         about = {"condition": condition.name, "recordings": len(recordings), "too_short": short}
         about |= {"refused": len(failed) - short, "trials_left_out": len(listed) - len(used)}
+        who = _speakers(recordings, sides)
         for name, scores, llrs in self._scored(recordings, pairs_of(used, recordings.names, self.plan.enrolment)):
-            figures = measure(
-                scores, used.labels, who[sides.enrol], who[sides.test], llrs, groups, self.plan.replicates
-            )
+            groups = groups_of(recordings, sides)
+            figures = measure(scores, used.labels, who, llrs, groups, self.plan.replicates)
             everywhere = np.full(len(listed), np.nan)
             everywhere[there] = scores
             yield {"scoring": name, **about, **figures}, everywhere
@@ -125,14 +123,15 @@ class System:
     def _scored(self, recordings: Recordings, pairs: Pairs) -> Iterator[tuple[str, np.ndarray, np.ndarray | None]]:
         """Name, scores and log-likelihood ratios of each entry, (trials,)."""
         for scorer in self.scorers:
-            scores = scorer.transform(recordings, pairs)
+            of_pairs = scorer.transform(recordings, pairs)
+            scores = pairs.per_trial(of_pairs)
             if scorer.name == "cosine" and self.calibration:
                 llrs = scores * self.calibration.slope + self.calibration.offset
             else:
                 llrs = scores if scorer.gives_llrs else None
             yield scorer.name, scores, llrs
             if scorer.name in self.qmf:
-                llrs = scorer.transform_qmf(self.qmf[scorer.name], recordings, pairs)
+                llrs = pairs.per_trial(self.qmf[scorer.name].transform(qualities(of_pairs, recordings, pairs)))
                 yield scorer.name + QMF, llrs, llrs
 
     def _fitting(self, what: str, table: pa.Table | None) -> Recordings | None:
@@ -168,8 +167,11 @@ def heard(table: pa.Table, results: Sequence[Embedded | AudioError]) -> tuple[Re
     return recordings, failed
 
 
-def groups_of(recordings: Recordings, pairs: Pairs) -> dict[str, np.ndarray]:
-    """What each trial is, text (trials,), by kind: of its shorter and its noisier side, and what both share."""
+def groups_of(recordings: Recordings, pairs: Pairs) -> Iterator[tuple[str, np.ndarray]]:
+    """Kinds and what each trial is by them, text (trials,): of its shorter and its noisier side, and what both share.
+
+    One after the other, since each is 30 MB for VoxCeleb1-E.
+    """
 
     def sides(values: np.ndarray, average: Callable[..., np.ndarray] = first) -> tuple[np.ndarray, np.ndarray]:
         both = pairs.with_models(values, average)
@@ -179,15 +181,21 @@ def groups_of(recordings: Recordings, pairs: Pairs) -> dict[str, np.ndarray]:
         a, b = sides(values)
         return np.where((a == "") | (b == ""), "unknown", np.where(a == b, a, different))
 
+    yield "duration", bootstrap.in_ranges(np.minimum(*sides(recordings.seconds, np.sum)), SECONDS, "s")
+    yield "SNR", bootstrap.in_ranges(np.minimum(*sides(recordings.snr_db, np.mean)), DECIBELS, "dB")
+    yield "gender", shared(recordings.genders, "two genders")
+    yield "language", shared(recordings.languages, "two languages")
     enrol, test = sides(recordings.sessions)
     session = np.where(enrol == test, "same session", "two sessions")
-    return {
-        "duration": bootstrap.in_ranges(np.minimum(*sides(recordings.seconds, np.sum)), SECONDS, "s"),
-        "SNR": bootstrap.in_ranges(np.minimum(*sides(recordings.snr_db, np.mean)), DECIBELS, "dB"),
-        "gender": shared(recordings.genders, "two genders"),
-        "language": shared(recordings.languages, "two languages"),
-        "session": np.where((enrol == "") | (test == ""), "unknown", session),
-    }
+    yield "session", np.where((enrol == "") | (test == ""), "unknown", session)
+
+
+def _speakers(recordings: Recordings, pairs: Pairs) -> tuple[np.ndarray, np.ndarray] | None:
+    """Both sides' speakers as numbers (trials,); None if not all are known."""
+    if not recordings.speakers_known:
+        return None
+    who = pairs.with_models(np.unique(recordings.speakers, return_inverse=True)[1].astype(np.int32), first)
+    return who[pairs.enrol], who[pairs.test]
 
 
 def only(table: pa.Table, utterances: Sequence[str]) -> pa.Table:

@@ -73,11 +73,11 @@ class Scorer:
         return self
 
     def transform(self, recordings: Recordings, pairs: Pairs) -> np.ndarray:
-        """(trials,): each trial's score, higher means more alike."""
-        return pairs.per_trial(self._pair_scores(recordings, pairs, self._own is not None))
+        """Each pair's score (pairs,), higher means more alike; `pairs.per_trial` makes them the trials'."""
+        return self._scores(recordings, pairs, self._own is not None)
 
     def fit_qmf(self, cohort: Recordings, own: np.ndarray | None = None) -> QualityCalibration:
-        """Quality-aware calibration of these scores, on 30,000 pairs of the cohort's speakers less `own`.
+        """Calibration of these scores by `qualities`, on 30,000 pairs of the cohort's speakers less `own`.
 
         The pair's own speakers are left out of the normalisation. Needs scikit-learn. Raises ValueError for PLDA,
         which was fitted on these very speakers and scores them better than others.
@@ -89,13 +89,8 @@ class Scorer:
         rows = np.arange(len(cohort)) if own is None else np.flatnonzero(~np.isin(cohort.speakers, own))
         enrol, test, labels = draw_pairs(cohort.speakers[rows], QMF_PAIRS, _QMF_SEED)
         pairs = Pairs(rows[enrol], rows[test])
-        scores = self._pair_scores(cohort, pairs, without_own=True)
+        scores = self._scores(cohort, pairs, without_own=True)
         return QualityCalibration().fit(qualities(scores, cohort, pairs), labels)
-
-    def transform_qmf(self, calibration: QualityCalibration, recordings: Recordings, pairs: Pairs) -> np.ndarray:
-        """(trials,): log-likelihood ratios (natural logarithm) with what `fit_qmf` gave."""
-        scores = self._pair_scores(recordings, pairs, self._own is not None)
-        return pairs.per_trial(calibration.transform(qualities(scores, recordings, pairs)))
 
     def _fitted_norm(self, cohort: Recordings) -> ScoreNorm:
         speakers = cohort.speakers if cohort.speakers_known else None
@@ -117,8 +112,8 @@ class Scorer:
     def _centred(self, embeddings: np.ndarray) -> np.ndarray:
         return embeddings if self._mean is None else self._mean.transform(embeddings)
 
-    def _pair_scores(self, recordings: Recordings, pairs: Pairs, without_own: bool) -> np.ndarray:
-        """(pairs,). Models are the mean of unit-length embeddings; for PLDA, as in Kaldi, of embeddings as they are."""
+    def _scores(self, recordings: Recordings, pairs: Pairs, without_own: bool) -> np.ndarray:
+        """Models are the mean of unit-length embeddings; for PLDA, as in Kaldi, of embeddings as they are."""
         if self._plda is not None:
             counts = np.array([1] * len(recordings) + [len(rows) for rows in pairs.models])[pairs.enrol]
             return self._plda.transform(pairs.with_models(recordings.embeddings), pairs.enrol, pairs.test, counts)
