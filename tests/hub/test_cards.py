@@ -95,7 +95,7 @@ def test_shipped_cards_can_be_written_again(name, tmp_path):
         lambda values: values["sources"][0].update(sha="0"),
         lambda values: values["calibration"].update(slop=1),
         lambda values: values["calibration"]["operating_points"]["1%"].update(misses=1),
-        lambda values: values.update(features=None),
+        lambda values: values.update(features="fbank"),
         lambda values: values.update(sources=["pypi"]),
     ],
 )
