@@ -75,7 +75,7 @@ def run(
     from samevoice.runtime.embedding_cache import EmbeddingCache, embed_all, model_key
 
     with bad_input():
-        plan = Plan(scoring, qmf, top_n, enrolment, exclude_own_speakers, replicates)
+        plan = Plan(list(dict.fromkeys(scoring)), qmf, top_n, enrolment, exclude_own_speakers, replicates)
         plan.check(cohort is not None, adaptation is not None)
         table, listed = _listed(protocol, trials, recordings, enrolments, data, allow_missing)
         others = [_recordings(place, data) if place else None for place in (cohort, adaptation)]

@@ -70,7 +70,9 @@ class System:
     qmf: dict[str, QualityCalibration] = field(default_factory=dict)
 
     def fit(self, listed: Trials, table: pa.Table, cohort: pa.Table | None, adaptation: pa.Table | None) -> None:
-        """The scorers, on recordings that are not the trials'. Raises ValueError, before anything is embedded."""
+        """The scorers, on recordings that are not the trials'. Raises ValueError; for a set of recordings that is
+        missing, or that shares something with the trials, before anything is embedded.
+        """
         self.plan.check(cohort is not None, adaptation is not None)
         tested = only(table, listed.utterances)
         own = _own(cohort, tested, self.plan.exclude_own) if cohort is not None else None
