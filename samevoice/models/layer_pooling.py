@@ -165,10 +165,11 @@ class LayerAttentivePooling(nn.Module):
     def _train_sigmoid_max(self, x: Tensor) -> Tensor:
         norm = self.in_norm
         rows = x.detach().flatten(0, 2)
-        assert norm.momentum is not None
-        mean, var = torch.batch_norm_update_stats(rows, *_learnt(norm), norm.momentum)
         assert norm.num_batches_tracked is not None
         norm.num_batches_tracked += 1
+        # No momentum: the plain mean over batches, as when the statistics of averaged weights are measured
+        share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+        mean, var = torch.batch_norm_update_stats(rows, *_learnt(norm), share)
         ones = self.sq_weight.new_ones(*x.shape[:3], self.heads)
         kept = F.dropout(ones, self.dropout)  # dropout's factor of each weight
         device = x.device.type

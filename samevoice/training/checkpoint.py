@@ -7,6 +7,7 @@ average.safetensors beside it where weights are averaged.
 
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -27,7 +28,7 @@ STATE, RECIPE, MODEL, AVERAGE = "state.json", "recipe.yaml", "model.safetensors"
 
 @dataclass
 class Window:
-    """Sums since the last line of the log, over this process's share of the batches."""
+    """Sums since the last line of the log, over all processes; the loss is their mean."""
 
     loss: float = 0.0
     correct: int = 0
@@ -66,9 +67,11 @@ def save(folder: Path, accelerator: Accelerator, state: State, recipe: str, aver
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             if average is not None:
-                safetensors.torch.save_file(average.state_dict(), partial / AVERAGE)
+                weights = {name: value.contiguous() for name, value in average.state_dict().items()}
+                safetensors.torch.save_file(weights, partial / AVERAGE)
             (partial / RECIPE).write_text(recipe, encoding="utf-8")
             about = {**asdict(state), "samevoice": samevoice.__version__, "torch": torch.__version__}
+            about["files"] = {path.name: path.stat().st_size for path in partial.iterdir() if path.is_file()}
             (partial / STATE).write_text(json.dumps(about), encoding="utf-8")
             _on_disk(partial)
             if place.exists():
@@ -90,6 +93,16 @@ def saved(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("step-*"))
 
 
+def tidy(folder: Path) -> None:
+    """Remove what a run that was killed left of checkpoints that it was writing, replacing or deleting."""
+    for old in (folder / "checkpoints").glob(".step-*.old"):
+        place = old.with_name(old.name[1:].removesuffix(".old"))
+        if not place.exists():
+            old.replace(place)
+    for rest in (folder / "checkpoints").glob(".step-*"):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
 def read_state(place: Path) -> State:
     """Raises TrainingError for a folder that is no checkpoint."""
     try:
@@ -97,7 +110,20 @@ def read_state(place: Path) -> State:
         known = {name: values[name] for name in State.__dataclass_fields__}
         return State(**{**known, "window": Window(**values["window"])})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TrainingError(f"{place}: not a checkpoint ({error}); delete it to go on from the one before") from None
+        raise _damaged(place, error) from None
+
+
+def load(place: Path, accelerator: Accelerator, average: AveragedModel | None) -> None:
+    """Put back all that `save` wrote. Raises TrainingError for a checkpoint that is no longer whole."""
+    try:
+        for name, size in json.loads((place / STATE).read_text(encoding="utf-8"))["files"].items():
+            if (found := (place / name).stat().st_size) != size:
+                raise ValueError(f"{name} has {found} bytes in place of {size}")
+        accelerator.load_state(str(place))
+        if average is not None:
+            average.load_state_dict(safetensors.torch.load_file(place / AVERAGE))
+    except (OSError, ValueError, RuntimeError, pickle.UnpicklingError, safetensors.SafetensorError) as error:
+        raise _damaged(place, error) from None
 
 
 def prune(folder: Path, keep_best: int, average_last: int = 0) -> None:
@@ -128,9 +154,9 @@ def network_weights(places: Sequence[Path]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
-def load_average(place: Path, average: AveragedModel) -> None:
-    """Put back an average saved by `save`."""
-    average.load_state_dict(safetensors.torch.load_file(place / AVERAGE))
+def _damaged(place: Path, error: Exception) -> TrainingError:
+    said = str(error).partition("\n")[0]
+    return TrainingError(f"{place}: not a whole checkpoint ({said}); delete it to go on from the one before")
 
 
 def _on_disk(folder: Path) -> None:

@@ -57,7 +57,7 @@ def dry_run(recipe: Recipe, speakers: int = VOXCELEB2[0], utterances: int = VOXC
         if phase.distillation:
             weights = phase.distillation.embedding, phase.distillation.similarity
             distillation = DistillationLoss(made.embedding_dim, made.embedding_dim, *weights)
-        objective = Objective(made, loss, distillation, phase.margin_weight).to(device).train()
+        objective = Objective(made, loss, distillation, phase.margin_weight).to(device)
         objective.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         samples = 0.1 * torch.randn(TRIED, round(phase.seconds * RATE), device=device)
         inputs = Fbank(settings).to(device)(samples) if settings else samples

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
 from accelerate import Accelerator
@@ -31,7 +31,7 @@ from samevoice.training.errors import TrainingError
 from samevoice.training.model import write_model
 from samevoice.training.objective import Objective
 from samevoice.training.plan import PhasePlan, plan
-from samevoice.training.recipe import Phase, Recipe, dump, load
+from samevoice.training.recipe import Recipe, dump, load
 from samevoice.training.validation import Validation
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Trainer:
         self.accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
             cpu=not torch.cuda.is_available(),
-            log_with=list(recipe.trackers),
+            log_with=list(recipe.trackers) or None,
             project_config=ProjectConfiguration(str(folder), str(folder / "tensorboard")),
         )
         self.main = self.accelerator.is_main_process
@@ -93,12 +93,14 @@ class Trainer:
         if model.exists():
             self.console.print(f"{model}: this run is finished", markup=False, highlight=False, soft_wrap=True)
             return model
+        if self.main:
+            checkpoint.tidy(self.folder)
+        self.accelerator.wait_for_everyone()
         place = next(iter(reversed(checkpoint.saved(self.folder))), None)
         state = checkpoint.read_state(place) if place else State(self.plans[0].name)
         before = self.log.rewind(state.total) if self.main else []
-        self._start_trackers(state.total)
         phases = [watching.PhasePlan(plan.name, plan.phase.epochs, plan.steps) for plan in self.plans]
-        with _signals(self), watching.Watching(self.console, phases, before) as self.watch:
+        with self._trackers(state.total), _signals(self), watching.Watching(self.console, phases, before) as self.watch:
             if place:
                 self.watch.note(f"going on from {place}")
             for number, plan in enumerate(self.plans):
@@ -109,7 +111,6 @@ class Trainer:
                     state = State(plan.name, total=state.total, seconds=state.seconds)
                 _Phase(self, plan, state, place).run()
                 place = None
-        self.accelerator.end_training()
         if self.main:
             write_model(self.network, self.settings, self.recipe, model)
         self.accelerator.wait_for_everyone()
@@ -128,10 +129,15 @@ class Trainer:
         batches = corpora.batches(self.corpus, self.recipe, phase, self.accelerator.process_index, world)
         return plan(self.recipe, name, len(batches) // phase.accumulate)
 
-    def _start_trackers(self, step: int) -> None:
+    @contextmanager
+    def _trackers(self, step: int):
+        """They hold lines back: what they have is to be written also where the run is stopped."""
         if self.recipe.trackers:
-            words: dict[str, Any] = {"tensorboard": {"purge_step": step}} if step else {}
-            self.accelerator.init_trackers(self.recipe.name, init_kwargs=words)
+            self.accelerator.init_trackers(self.recipe.name, init_kwargs={"tensorboard": {"purge_step": step}})
+        try:
+            yield
+        finally:
+            self.accelerator.end_training()
 
     def _make_loss(self, plan: PhasePlan) -> losses.ClassificationLoss:
         """The classification of a phase: the last one's centres, or the first of them where there are fewer voices."""
@@ -187,38 +193,46 @@ class _Phase:
             group["name"]: plan.schedule(self._own(group["name"]).get("rate")) for group in self.optimiser.param_groups
         }
         self.fresh = place is None
-        self.unread: list[tuple[Tensor, Tensor, int]] = []
+        self.unread: list[Tensor] = []  # of each step (3,): loss, utterances told right, utterances
         self.started = time.monotonic() - state.seconds
         self.saved = time.monotonic()
         if place:
-            accelerator.load_state(str(place))
-            if self.average is not None:
-                checkpoint.load_average(place, self.average)
+            checkpoint.load(place, accelerator, self.average)
 
     def run(self) -> None:
-        state, phase = self.state, self.phase
+        state = self.state
         if state.step == 0 and state.total and self.fresh:
             self._save()  # what the phase before ended with
-        self.objective.train()
         while state.step < self.plan.steps:
-            for batches in self._epoch():
-                self._step(batches)
-                if state.step % self.recipe.log_every == 0 or state.step == self.plan.steps:
-                    self._log()
-                    if self._agreed(time.monotonic() - self.saved > 60 * self.recipe.checkpoint_minutes):
-                        self._save()
-                if self._stop_now():
-                    self._save()
-                    raise Stopped(f"stopped after {state.total} steps; the same command goes on from there")
-                if state.step == self.plan.steps:
-                    break
-            state.epoch, state.batch = state.epoch + 1, 0
+            self._epoch()
             self._end_of_epoch()
-        self._finish(phase)
+            if self._agreed(self.trainer.stopping):
+                self._stop()
+        self._finish()
 
-    def _epoch(self) -> Iterator[list[Batch]]:
-        """The pieces of each step, from where the run is in this epoch on."""
-        self.loader.batches.resume(self.plan.first_epoch + self.state.epoch, self.state.batch)
+    def _epoch(self) -> None:
+        """The steps of an epoch, from where the run is in it on.
+
+        There is no checkpoint between the last of them and the epoch's end: going on from there, a run would have to
+        know what of the end had happened already.
+        """
+        state = self.state
+        self.loader.batches.resume(self.plan.first_epoch + state.epoch, state.batch)
+        steps = min(len(self.loader) // self.phase.accumulate, self.plan.steps - state.step)
+        for left, batches in zip(reversed(range(steps)), self._pieces(), strict=False):
+            self._step(batches)
+            line = state.step % self.recipe.log_every == 0 or state.step == self.plan.steps
+            if line:
+                self._log()
+            if left and line and self._agreed(time.monotonic() - self.saved > 60 * self.recipe.checkpoint_minutes):
+                self._save()
+            if left and self._stop_now(line):
+                self._save()
+                self._stop()
+        state.epoch, state.batch = state.epoch + 1, 0
+
+    def _pieces(self) -> Iterator[list[Batch]]:
+        """Those of each step."""
         pieces: list[Batch] = []
         for batch in self.loader:
             pieces.append(batch)
@@ -249,27 +263,30 @@ class _Phase:
             self.average.update_parameters(self.objective.network)
         state.step, state.total, state.batch = state.step + 1, state.total + 1, state.batch + len(batches)
         state.eer = None
-        self.unread.append((total, correct, sum(len(batch.rows) for batch in batches)))
+        utterances = torch.tensor(sum(len(batch.rows) for batch in batches), device=total.device)
+        self.unread.append(torch.stack([total.double(), correct.double(), utterances.double()]))
 
     def _settle(self) -> None:
-        """Add what the steps since the last time gave: reading it in each step would keep a GPU waiting."""
-        window = self.state.window
-        for loss, correct, utterances in self.unread:
-            window.loss, window.correct = window.loss + float(loss), window.correct + int(correct)
-            window.utterances, window.steps = window.utterances + utterances, window.steps + 1
+        """Add what the steps since the last time gave, on all processes: each step would keep a GPU waiting."""
+        window, world = self.state.window, self.accelerator.num_processes
+        if self.unread:
+            for loss, correct, utterances in self._sum(torch.stack(self.unread)).tolist():
+                window.loss, window.correct = window.loss + loss / world, window.correct + int(correct)
+                window.utterances, window.steps = window.utterances + int(utterances), window.steps + 1
         self.unread.clear()
-        if not self._agreed(math.isfinite(window.loss), all_of_them=True):
-            raise TrainingError(
-                f"phase {self.plan.name}, step {self.state.total} of the run: the loss is no longer a number. The last "
-                "checkpoint is from before; lower the learning rate, clip the gradient (clip: 1.0), or use bf16 or "
-                "fp32 in place of fp16"
-            )
+        if not math.isfinite(window.loss):
+            raise self._diverged("the loss is no longer a number")
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"phase {self.plan.name}, step {self.state.total} of the run: {what}. The last "
+            "checkpoint is from before; lower the learning rate, clip the gradient (clip: 1.0), or use bf16 or "
+            "fp32 in place of fp16"
+        )
 
     def _log(self) -> None:
         self._settle()
         state, window = self.state, self.state.window
-        sums = torch.tensor([window.loss, window.correct, window.utterances, window.steps], dtype=torch.float64)
-        loss, correct, utterances, steps = self._sum(sums).tolist()
         now = time.monotonic() - self.started
         memory = torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else None
         record = {
@@ -277,12 +294,12 @@ class _Phase:
             "phase": self.plan.name,
             "epoch": state.epoch,
             "step": state.total,
-            "loss": loss / steps,
-            "accuracy": correct / utterances,
+            "loss": window.loss / window.steps,
+            "accuracy": window.correct / window.utterances,
             "margin": self.objective.loss.margin,
             "penalty": self.objective.loss.penalty,
             "lr": {group["name"]: group["lr"] for group in self.optimiser.param_groups},
-            "utterances_per_s": utterances / max(now - state.seconds, 1e-9),
+            "utterances_per_s": window.utterances / max(now - state.seconds, 1e-9),
             "gpu_gib": memory,
             "time": now,
         }
@@ -315,6 +332,9 @@ class _Phase:
 
     def _save(self) -> None:
         self._settle()
+        weights = [value for value in self.objective.state_dict().values() if value.is_floating_point()]
+        if not self._agreed(all(bool(value.isfinite().all()) for value in weights), all_of_them=True):
+            raise self._diverged("the weights are no longer numbers")  # the loss would be in the next step
         checkpoint.save(self.folder, self.accelerator, self.state, dump(self.recipe), self.average)
         self.saved = time.monotonic()
         if self.accelerator.is_main_process:
@@ -325,9 +345,9 @@ class _Phase:
     def _best_wanted(self) -> int:
         return {"best": 1, "average-best": self.phase.average}.get(self.phase.use, 0)
 
-    def _finish(self, phase: Phase) -> None:
+    def _finish(self) -> None:
         """The network with the weights that the phase ends with; the wrappers are taken off again."""
-        network = self.objective.network
+        network, phase = self.objective.network, self.phase
         if phase.use in ("best", "average-best"):
             places = checkpoint.best(self.folder, self.plan.name)[: self._best_wanted()]
             network.load_state_dict(checkpoint.network_weights(places))
@@ -343,11 +363,12 @@ class _Phase:
             averaging.renew_batch_norm(network, some)
         self.accelerator.free_memory()
 
-    def _stop_now(self) -> bool:
+    def _stop_now(self, line: bool) -> bool:
         """Whether any process was asked to stop; with several, asked at each line of the log only."""
-        if self.accelerator.num_processes == 1:
-            return self.trainer.stopping
-        return self.state.step % self.recipe.log_every == 0 and self._agreed(self.trainer.stopping)
+        return (line or self.accelerator.num_processes == 1) and self._agreed(self.trainer.stopping)
+
+    def _stop(self) -> NoReturn:
+        raise Stopped(f"stopped after {self.state.total} steps; the same command goes on from there")
 
     def _agreed(self, mine: bool, all_of_them: bool = False) -> bool:
         """Whether any process says so, or all of them do; every process gets the same answer."""
@@ -408,10 +429,11 @@ class _Phase:
 
 
 def _claim(folder: Path, recipe: Recipe) -> None:
-    """The folder is this recipe's and no other's; what changes no weight may be changed."""
+    """The folder is this recipe's and no other's, once there is something to lose; what changes no weight is free."""
     path = folder / "recipe.yaml"
     free = {"workers", "log_every", "checkpoint_minutes", "keep_best", "trackers", "compile"}
-    if path.exists() and load(path).model_dump(exclude=free) != recipe.model_dump(exclude=free):
+    begun = path.exists() and ((folder / "model").exists() or checkpoint.saved(folder))
+    if begun and load(path).model_dump(exclude=free) != recipe.model_dump(exclude=free):
         raise TrainingError(
             f"{folder}: is the run of another recipe, or of this one before it was changed; name another folder with "
             "--run, or begin again with --restart"

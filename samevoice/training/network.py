@@ -42,8 +42,11 @@ def features(recipe: Recipe, network: SpeakerNetwork) -> FbankSettings | None:
 
 
 def freeze(network: SpeakerNetwork, frozen: Sequence[str], checkpointing: bool = False) -> None:
-    """Train all of the network but these parts. Raises TrainingError for a part that is not there."""
-    network.requires_grad_(True)
+    """Put the network into training mode, but these parts into evaluation mode, and their weights stay as they are.
+
+    Raises TrainingError for a part that is not there.
+    """
+    network.requires_grad_(True).train()
     front_end = getattr(network, "front_end", None)
     if front_end is not None:
         front_end.unfreeze()
@@ -55,7 +58,7 @@ def freeze(network: SpeakerNetwork, frozen: Sequence[str], checkpointing: bool =
             front_end.freeze_convolutions()
         else:
             try:
-                network.get_submodule(part).requires_grad_(False)
+                network.get_submodule(part).requires_grad_(False).eval()  # BatchNorm's statistics stay, too
             except AttributeError:
                 names = ", ".join(name for name, _ in network.named_children())
                 raise TrainingError(f"frozen: the network has no part {part!r}; it has {names}") from None

@@ -1,0 +1,95 @@
+import itertools
+import shutil
+
+import pytest
+
+pytest.importorskip("accelerate")
+import trainings
+from trainings import curve
+
+from samevoice.training import checkpoint
+from samevoice.training.errors import TrainingError
+
+pytestmark = pytest.mark.usefixtures("one_after_another")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A recipe and the folder of a run whose model was deleted, so that it goes on from its last checkpoint."""
+    from accelerate.state import AcceleratorState, GradientState, PartialState
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    values = trainings.recipe(
+        trainings.voices(folder / "voices", 5), {"a": {"averaging": "ema"}}, validation={"held_out": 2}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("samevoice.hub.export.export", lambda network, path: None)
+        trainings.train(values, folder / "run")
+    for part in (AcceleratorState, GradientState, PartialState):
+        part._reset_state()
+    return values, folder / "run"
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of the run, as if killed before its model was written."""
+    values, folder = finished
+    shutil.copytree(folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/model")
+    return values, tmp_path / "run"
+
+
+def test_what_a_checkpoint_says(run):
+    _, folder = run
+    first, last = checkpoint.saved(folder)
+    assert (first.name, last.name) == ("step-00000003", "step-00000006")
+    state = checkpoint.read_state(last)
+    assert (state.phase, state.epoch, state.batch, state.step, state.total) == ("a", 2, 0, 6, 6)
+    assert state.eer == trainings.records(folder, "validation")[-1]["eer"]
+    assert (last / "recipe.yaml").read_text() == (folder / "recipe.yaml").read_text()
+
+
+def test_half_written_checkpoints_are_ignored_and_go(run):
+    values, folder = run
+    before = curve(folder)
+    for name in (".step-00000099.partial", ".step-00000003.old"):
+        (folder / "checkpoints" / name).mkdir()
+        (folder / "checkpoints" / name / "model.safetensors").write_bytes(b"half")
+    trainings.train(values, folder)
+    assert [place.name for place in (folder / "checkpoints").iterdir() if place.name.startswith(".")] == []
+    assert curve(folder) == before
+
+
+def test_a_checkpoint_that_was_being_replaced_is_put_back(run):
+    _, folder = run
+    last = checkpoint.saved(folder)[-1]
+    last.rename(last.with_name(f".{last.name}.old"))
+    checkpoint.tidy(folder)
+    assert checkpoint.saved(folder)[-1] == last
+    checkpoint.read_state(last)
+
+
+FILES = ("state.json", "model.safetensors", "optimizer.bin", "random_states_0.pkl", "average.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [*itertools.product(FILES, ["cut off", "gone"]), *((n, "overwritten") for n in FILES[:3])]
+)
+def test_a_damaged_checkpoint_is_named(name, damage, run):
+    values, folder = run
+    last = checkpoint.saved(folder)[-1]
+    content = (last / name).read_bytes()
+    if damage == "gone":
+        (last / name).unlink()
+    else:
+        (last / name).write_bytes(content[:-40] if damage == "cut off" else b"\xff" * len(content))
+    with pytest.raises(TrainingError, match="step-00000006: not a whole checkpoint .*; delete it to go on"):
+        trainings.train(values, folder)
+
+
+def test_the_one_before_goes_on_as_the_last_one_did(run):
+    values, folder = run
+    before = curve(folder)
+    shutil.rmtree(checkpoint.saved(folder)[-1])
+    trainings.train(values, folder)
+    assert curve(folder) == before
