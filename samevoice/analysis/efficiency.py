@@ -152,20 +152,14 @@ def draw(costs: Sequence[Cost], mean_eers: dict[str, float], title: str) -> str 
 
 def machine(setting: Setting) -> str:
     """What was measured on, for the record."""
-    import os
-    import platform
-
     import torch
+
+    from samevoice.machine import processor
 
     if setting.device != "cpu":
         return f"{torch.cuda.get_device_name()}, torch {torch.__version__}"
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = (line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line)
-        model = next(names, model)
     threads = setting.threads or torch.get_num_threads()
-    return f"{model}, {os.cpu_count()} cores, {threads} threads, torch {torch.__version__}"
+    return f"{processor()}, {threads} threads, torch {torch.__version__}"
 
 
 def _noise(network: Any, setting: Setting):

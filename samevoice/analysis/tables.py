@@ -8,6 +8,7 @@ from pathlib import Path
 from samevoice.analysis.systems import architecture_of
 from samevoice.evaluation import published
 from samevoice.evaluation.protocols import Condition
+from samevoice.evaluation.report.pages import tex
 
 TITLES = {
     "lap-table1": "LAP paper, Table 1",
@@ -119,9 +120,9 @@ def latex(tables: Sequence[Table]) -> str:
         text = sum(not head.startswith(("Vox", "params")) for head in table.heads)
         align = "l" * text + "r" * (len(table.heads) - text)
         lines = [f"% {table.title}. {table.note}", rf"\begin{{tabular}}{{{align}}}", r"\toprule"]
-        lines += [" & ".join(_escaped(head) for head in table.heads) + r" \\", r"\midrule"]
+        lines += [" & ".join(tex(head) for head in table.heads) + r" \\", r"\midrule"]
         for line in table.lines:
-            cells = [_escaped(cell) for cell in line.cells]
+            cells = [tex(cell) for cell in line.cells]
             lines.append(" & ".join(rf"\textbf{{{c}}}" if c and line.measured else c for c in cells) + r" \\")
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n")
     return "\n".join(parts)
@@ -177,8 +178,3 @@ def _values(results: dict[str, dict[str, float]], columns: list[tuple[str, str]]
 
 def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def _escaped(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)

@@ -1,7 +1,6 @@
 """Where `samevoice evaluate` writes and shows its reports."""
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from datetime import date
@@ -20,19 +19,11 @@ SHOWN = ("system", "condition", "trials", "EER %", "minDCF 0.01", "Cllr")  # of 
 def about(card: "Card", path: Path, protocol: str) -> dict[str, Any]:
     """report.json's head."""
     from samevoice.hub.size import parameters
+    from samevoice.machine import processor
 
+    machine = f"{processor()}, {platform.system()}, Python {platform.python_version()}"
     return {"model": card.name, "architecture": card.architecture, "parameters": parameters(card, path),
-            "protocol": protocol, "date": date.today().isoformat(), "machine": machine()}  # fmt: skip
-
-
-def machine() -> str:
-    """Processor, system and Python."""
-    name = platform.processor() or platform.machine()
-    known = Path("/proc/cpuinfo")
-    if known.exists():
-        lines = known.read_text(encoding="utf-8", errors="replace").splitlines()
-        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}"
+            "protocol": protocol, "date": date.today().isoformat(), "machine": machine}  # fmt: skip
 
 
 def finish(reports: "Sequence[Report]", output: Path | None, as_json: bool, as_list: bool = False) -> None:

@@ -18,6 +18,8 @@ from os import cpu_count
 import numpy as np
 from numpy.typing import ArrayLike
 
+FEWEST = 10  # targets, and nontargets, of a group of a breakdown
+
 Statistic = Callable[..., float]  # of (scores, labels), and of weights= where it can, which is faster
 
 
@@ -115,6 +117,7 @@ def breakdown(
 ) -> Iterator[Part]:
     """The trials of each value of `groups` (trials,), ranges in their order and others sorted.
 
+    Groups with fewer than FEWEST trials of a kind are left out: nothing can be said of them.
     A group of nontargets only (of two genders, say) is measured with all targets, one of targets only with all
     nontargets. `in_ranges` makes groups of numbers. replicates: 0 for no intervals.
     """
@@ -125,6 +128,8 @@ def breakdown(
         for kind in (same, ~same):
             chosen = chosen if (chosen & kind).any() else chosen | kind
         part = [a[chosen] for a in arrays]
+        if min((same & chosen).sum(), (~same & chosen).sum()) < FEWEST:
+            continue
         try:
             bounds = interval(statistic, *part, replicates=replicates, seed=seed) if replicates else None
         except ValueError:  # a handful of speakers: a value, but no interval

@@ -16,7 +16,7 @@ from samevoice.audio.quality import Quality
 from samevoice.hub.cards import Card
 from samevoice.runtime.verifier import Embedded, Verifier
 
-VERSION = 1  # of how a recording becomes an embedding: another one keeps old entries from being used
+VERSION = 2  # of how a recording becomes an embedding: another one keeps old entries from being used
 _WINDOW = 64  # recordings between two commits: the most that Ctrl-C can lose
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, size INTEGER, mtime_ns INTEGER, sha256 TEXT) WITHOUT ROWID;

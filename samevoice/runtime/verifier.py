@@ -75,7 +75,7 @@ class Verifier:
         """The embedding of one recording, float32 (dim,).
 
         audio: a path, bytes, an open binary file, or (samples, rate). A recording over a minute is embedded minute by
-        minute, and the unit-length embeddings are averaged by seconds of speech.
+        minute, and directions and lengths are averaged by seconds of speech.
         Raises AudioError for anything that no voice can be told from.
         """
         return self.embed_many([audio])[0]
@@ -178,14 +178,19 @@ class Verifier:
             first, second = next(pieces, None), next(pieces, None)
             if first and not second:
                 return first, recording.quality
-            total = sum(self._weighted(piece) for piece in chain((first, second), pieces) if piece)
-            return Embedded(total / np.linalg.norm(total), recording.quality)
+            return Embedded(self._mean(piece for piece in chain((first, second), pieces) if piece), recording.quality)
         except AudioError as error:
             return error
 
-    def _weighted(self, piece: Piece) -> np.ndarray:
-        embedding = self._network(piece.features[None])[0]
-        return embedding / np.linalg.norm(embedding) * np.float32(piece.speech_seconds)
+    def _mean(self, pieces: Iterable[Piece]) -> np.ndarray:
+        """One embedding of several pieces: the mean of their directions, and of their lengths, by seconds of speech."""
+        total, length, seconds = np.float32(0), 0.0, 0.0
+        for piece in pieces:
+            embedding = self._network(piece.features[None])[0]
+            norm = np.linalg.norm(embedding)
+            total = total + embedding / norm * np.float32(piece.speech_seconds)
+            length, seconds = length + float(norm) * piece.speech_seconds, seconds + piece.speech_seconds
+        return np.asarray(total / np.linalg.norm(total) * np.float32(length / seconds))
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -18,7 +18,8 @@ BREAKDOWN = "EER by kind of trial"
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>:root{{color-scheme:light dark}}body{{font:15px system-ui,sans-serif;margin:2rem auto;
 max-width:70rem;padding:0 1rem}}table{{border-collapse:collapse}}td,th{{padding:.25rem .7rem;border-bottom:1px solid
-#8886;text-align:right}}td:first-child,th:first-child,td:nth-child(2){{text-align:left}}h2{{font-size:1.1rem}}.wide{{overflow-x:auto}}
+#8886;text-align:right}}td{{white-space:nowrap}}:is(td,th):nth-child(-n+2){{text-align:left}}h2{{font-size:1.1rem}}
+.wide{{overflow-x:auto}}
 .plots{{display:flex;flex-wrap:wrap;gap:1rem}}.plots svg{{width:30rem;max-width:100%}}</style>
 <h1>{title}</h1><p>{about}</p>{table}<p>{note}</p>
 <div class="plots">{plots}</div>{more}</html>
@@ -62,7 +63,7 @@ def _markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 def latex(reports: Sequence[dict[str, Any]]) -> str:
     """Rows for a tabular with as many columns as HEADS."""
-    return "\n".join(" & ".join(map(_tex, line)) + r" \\" for line in [list(HEADS), *rows(reports)]) + "\n"
+    return "\n".join(" & ".join(map(tex, line)) + r" \\" for line in [list(HEADS), *rows(reports)]) + "\n"
 
 
 def html(reports: Sequence[dict[str, Any]]) -> str:
@@ -164,5 +165,7 @@ def _about(reports: Sequence[dict[str, Any]]) -> str:
     return "; ".join(lines)
 
 
-def _tex(text: str) -> str:
-    return "".join("\\" + c if c in "&%$#_{}" else c for c in text)
+def tex(text: str) -> str:
+    """The text as LaTeX prints it."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, "\\" + c if c in "&%$#_{}" else c) for c in text)
