@@ -67,8 +67,8 @@ def test_breakdown_fills_up_groups_of_one_kind():
     assert (targets.targets, targets.nontargets) == ((groups == "targets").sum(), (~labels).sum())
 
 
-def test_ranges_come_in_their_order():
-    scores, labels, e, t = trials(0)
+def test_ranges_come_in_their_order_and_a_few_trials_are_no_group():
+    scores, labels, e, t = trials(0, speakers=120)
     seconds = np.random.default_rng(0).choice([1, 3, 7, 12, np.nan], len(labels))
     groups = in_ranges(seconds, [2, 5, 10], "s")
     groups[np.flatnonzero(labels)[:9]] = "a few"
