@@ -49,12 +49,13 @@ def main() -> None:
 
 def _page(found: dict[str, list[runs.Run]], options: argparse.Namespace) -> str:
     last = {name: [_last_eer(run) for run in some] for name, some in found.items()}
+    command = " ".join([Path(options.manifest).name, *map(repr, options.changes)])
     heads = [*(f"seed {seed}" for seed in range(options.seeds)), "mean", "over Res2Net, seed by seed", "minutes a run"]
     lines = [
         "# What the two fusions bring at a laptop's budget",
         "",
         "EER in %, of speakers held out, after the last epoch; not the best epoch's. Written by",
-        f"`python benchmarks/fusion_ablation.py {' '.join([Path(options.manifest).name, *map(repr, options.changes)])}`,",
+        f"`python benchmarks/fusion_ablation.py {command}`,",
         f"{date.today().isoformat()}, {processor()}.",
         "",
         "| network | " + " | ".join(heads) + " |",
