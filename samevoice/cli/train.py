@@ -1,24 +1,39 @@
 """`samevoice train RECIPE [key=value ...]`, and `samevoice train finetune`."""
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from samevoice.cli.groups import RunByDefault
-from samevoice.cli.output import BadInput, JsonOption, bad_input, print_json, stderr, stdout, track
+from samevoice.cli.output import (
+    BadInput,
+    JsonOption,
+    ModelOption,
+    OfflineOption,
+    bad_input,
+    print_json,
+    say,
+    stderr,
+    stdout,
+    track,
+)
 
 app = typer.Typer(cls=RunByDefault, help="Train a model by a recipe, or fine-tune one on your own voices.")
+
+RunOption = Annotated[Path | None, typer.Option("--run", help="The run's folder (runs/NAME).")]
+RestartOption = Annotated[bool, typer.Option("--restart", help="Delete what the run's folder has; begin again.")]
 
 
 @app.command("run")
 def run(
     recipe: Annotated[str, typer.Argument(help="A YAML file, or the name of a recipe that comes with samevoice.")],
     changes: Annotated[list[str] | None, typer.Argument(help="key=value, such as phases.standard.epochs=2.")] = None,
-    folder: Annotated[Path | None, typer.Option("--run", help="The run's folder (runs/NAME).")] = None,
+    folder: RunOption = None,
     show: Annotated[bool, typer.Option("--show", help="Print the whole recipe and stop.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Two steps of each phase on made-up audio.")] = False,
-    restart: Annotated[bool, typer.Option("--restart", help="Delete what the run's folder has; begin again.")] = False,
+    restart: RestartOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train; `samevoice train RECIPE` is this. The same command goes on after Ctrl-C, a crash or a power cut."""
@@ -34,6 +49,56 @@ def run(
             _train(chosen, folder or Path("runs") / chosen.name, restart, as_json)
 
 
+@app.command("finetune")
+def finetune(
+    data: Annotated[str, typer.Option(help="Your voices: a folder of speakers, a CSV or a manifest.")],
+    model: ModelOption = "default",
+    folder: RunOption = None,
+    banks: Annotated[str | None, typer.Option(help="Of noise and rooms, by `samevoice prepare`.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Length of the pieces it hears.")] = 3.0,
+    epochs: Annotated[float | None, typer.Option(help="Of the whole network (5, fewer of much data).")] = None,
+    restart: RestartOption = False,
+    offline: OfflineOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune a model on your own voices, and tell the EER before and after on speakers held out.
+
+    The same command goes on after Ctrl-C, a crash or a power cut. Needs 20 speakers with 3 recordings or more.
+    """
+    from samevoice.training import finetune as tuning
+
+    place = folder or Path("runs") / f"{Path(model).name}-finetuned"
+    with bad_input(), _stoppable():
+        if restart:
+            _delete(place, tuning.ASKED)
+        asked = tuning.Settings(model, data, seconds, epochs, banks)
+        report = tuning.finetune(asked, place, stderr, track, offline, say)
+    if as_json:
+        print_json(report)
+    else:
+        _compare(report)
+
+
+def _compare(report) -> None:
+    from rich.table import Table
+
+    def percent(values) -> str:
+        return " to ".join(f"{100 * value:.2f}" for value in values) + " %" if values else "not to be had"
+
+    held, gap = report.held_out, report.difference
+    table = Table(
+        *("", "EER", "95 % interval"),
+        title=f"{held['speakers']} speakers held out, {held['targets']:,} + {held['nontargets']:,} trials",
+    )
+    table.add_row(f"before: {report.start}", f"{100 * report.before.eer:.2f} %", percent(report.before.interval))
+    table.add_row("after fine-tuning", f"{100 * report.after.eer:.2f} %", percent(report.after.interval))
+    if gap:
+        table.add_row("difference", f"{100 * gap.value:+.2f} %", percent((gap.low, gap.high)))
+    stdout.print(table)
+    for line in (report.verdict, *(f"- {note}" for note in report.notes), f"The fine-tuned model: {report.model}"):
+        stdout.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _show(recipe, as_json: bool) -> None:
     from samevoice.training.recipe import dump
 
@@ -44,23 +109,39 @@ def _show(recipe, as_json: bool) -> None:
 
 
 def _train(recipe, folder: Path, restart: bool, as_json: bool) -> None:
-    import shutil
+    from samevoice.training.loop import train
 
-    from samevoice.training.loop import Stopped, train
-
-    if restart and folder.exists():
-        if not (folder / "recipe.yaml").exists():
-            raise BadInput(f"{folder}: is not a run's folder, so --restart won't delete it")
-        shutil.rmtree(folder)
-    try:
+    if restart:
+        _delete(folder, "recipe.yaml")
+    with _stoppable():
         model = train(recipe, folder, stderr, track)
-    except Stopped as stopped:
-        stderr.print(str(stopped), markup=False, highlight=False)
-        raise KeyboardInterrupt from None
     if as_json:
         print_json({"model": str(model), "run": str(folder)})
     else:
         stdout.print(str(model), markup=False, highlight=False, soft_wrap=True)
+
+
+def _delete(folder: Path, mark: str) -> None:
+    """Delete a run's folder, if there is one. mark: the file by which it is known to be one."""
+    import shutil
+
+    if not folder.exists():
+        return
+    if not (folder / mark).exists():
+        raise BadInput(f"{folder}: is not a run's folder, so --restart won't delete it")
+    shutil.rmtree(folder)
+
+
+@contextmanager
+def _stoppable():
+    """What training ends with after Ctrl-C is said, and ends the command like any Ctrl-C."""
+    from samevoice.training.loop import Stopped
+
+    try:
+        yield
+    except Stopped as stopped:
+        stderr.print(str(stopped), markup=False, highlight=False)
+        raise KeyboardInterrupt from None
 
 
 def _dry_run(recipe, as_json: bool) -> None:
