@@ -1,5 +1,6 @@
 """`samevoice train RECIPE [key=value ...]`, and `samevoice train finetune`."""
 
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -115,6 +116,8 @@ def _train(recipe, folder: Path, restart: bool, as_json: bool) -> None:
         _delete(folder, "recipe.yaml")
     with _stoppable():
         model = train(recipe, folder, stderr, track)
+    if not _first():
+        return
     if as_json:
         print_json({"model": str(model), "run": str(folder)})
     else:
@@ -125,7 +128,7 @@ def _delete(folder: Path, mark: str) -> None:
     """Delete a run's folder, if there is one. mark: the file by which it is known to be one."""
     import shutil
 
-    if not folder.exists():
+    if not folder.exists() or not _first():
         return
     if not (folder / mark).exists():
         raise BadInput(f"{folder}: is not a run's folder, so --restart won't delete it")
@@ -140,8 +143,14 @@ def _stoppable():
     try:
         yield
     except Stopped as stopped:
-        stderr.print(str(stopped), markup=False, highlight=False)
+        if _first():
+            stderr.print(str(stopped), markup=False, highlight=False)
         raise KeyboardInterrupt from None
+
+
+def _first() -> bool:
+    """Whether this process, of those that torchrun or accelerate started, is the one that speaks and deletes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _dry_run(recipe, as_json: bool) -> None:

@@ -114,6 +114,7 @@ class Trainer:
         if self.main:
             write_model(self.network, self.settings, self.recipe, model)
         self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
         return model
 
     def _data(self) -> tuple[corpora.Corpus, Validation | None]:
@@ -137,7 +138,8 @@ class Trainer:
         try:
             yield
         finally:
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
 
     def _make_loss(self, plan: PhasePlan) -> losses.ClassificationLoss:
         """The classification of a phase: the last one's centres, or the first of them where there are fewer voices."""

@@ -3,7 +3,6 @@
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -18,9 +17,9 @@ class SyncBatchNorm(_BatchNorm):
             return super().forward(x)
         axes = [axis for axis in range(x.ndim) if axis != 1]
         shape = [1, -1] + [1] * (x.ndim - 2)
-        world, wide = dist.get_world_size(), x.float()
-        mean = all_reduce(wide.mean(axes)) / world
-        variance = all_reduce((wide - mean.view(shape)).square().mean(axes)) / world
+        world, wide = dist.get_world_size(), x.to(torch.promote_types(x.dtype, torch.float32))
+        mean = summed(wide.mean(axes)) / world
+        variance = summed((wide - mean.view(shape)).square().mean(axes)) / world
         self._remember(mean.detach(), variance.detach(), world * x.numel() // x.shape[1])
         y = (wide - mean.view(shape)) * (variance.view(shape) + self.eps).rsqrt()
         if self.affine:
@@ -42,6 +41,23 @@ class SyncBatchNorm(_BatchNorm):
             raise ValueError(f"(batch, channels, ...) is expected, not {input.ndim} dimensions")
 
 
+class _Summed(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, mine: Tensor) -> Tensor:
+        total = mine.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _Summed.apply(gradient.contiguous())  # every process's loss depends on what each one added
+
+
+def summed(mine: Tensor) -> Tensor:
+    """The sum over all processes, through which gradients of all of them flow."""
+    return _Summed.apply(mine)
+
+
 def convert(module: nn.Module) -> nn.Module:
     """The module, each of its BatchNorms in place of one over all processes."""
     for name, child in module.named_children():
@@ -50,7 +66,8 @@ def convert(module: nn.Module) -> nn.Module:
                 child.num_features, child.eps, child.momentum, child.affine, child.track_running_stats
             )
             synced.load_state_dict(child.state_dict())
-            setattr(module, name, synced.train(child.training))
+            like = child.weight if child.affine else child.running_mean
+            setattr(module, name, synced.to(like).train(child.training) if like is not None else synced)
         else:
             convert(child)
     return module

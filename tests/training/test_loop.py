@@ -95,30 +95,18 @@ def test_a_parts_learning_rate_is_applied(corpus, tmp_path):
     values = trainings.recipe(corpus, phases)
     with_part = trainings.train(values, tmp_path / "run")
     del with_part
-    start = start_of(values)
+    start = trainings.start_of(values)
     after = final(tmp_path / "run")
     for name in start:
         if start[name].is_floating_point() and not name.endswith(STATISTICS):
             assert ((after[name] - start[name]).abs().max() < 1e-9) == name.startswith("layer1."), name
 
 
-def start_of(values):
-    """The weights that a run of this recipe starts from."""
-    from accelerate.utils import set_seed
-
-    from samevoice.training import network
-    from samevoice.training.recipe import validated
-
-    made = validated(values, "recipe")
-    set_seed(made.seed)
-    return network.build(made.network).state_dict()
-
-
 def test_frozen_parts_stay_bit_for_bit_and_the_others_move(corpus, tmp_path):
     phases = {"a": {"epochs": 0.5, "frozen": ["layer1", "bn1"], "weight_decay": 0.1}, "b": {"frozen": ["layer2"]}}
     values = trainings.recipe(corpus, phases, keep_best=9, validation={"held_out": 2})
     trainings.train(values, tmp_path / "run")
-    start, (first, *_) = start_of(values), checkpoint.saved(tmp_path / "run")
+    start, (first, *_) = trainings.start_of(values), checkpoint.saved(tmp_path / "run")
     middle, end = network_of(first), final(tmp_path / "run")
     parts = {name.partition(".")[0] for name in start}
     assert {name.partition(".")[0] for name in moved(start, middle)} == parts - {"layer1", "bn1"}
@@ -313,7 +301,7 @@ def die_at_the_seventh():
             os._exit(9)
         return crop(files, row, length, key)
 
-    Files.crop = dying
+    Files.crop = dying  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_signal_handlers_and_the_log_after_an_error(corpus, tmp_path, monkeypatch):

@@ -96,27 +96,43 @@ def train(values: dict[str, Any], folder: Path) -> Path:
     return loop.train(validated(values, "recipe"), folder, Console(quiet=True))
 
 
-def command(*arguments: Any, output: Path, first: Callable[[], object] = bool) -> Any:
+def command(
+    *arguments: Any, output: Path, first: Callable[[], object] = bool, environment: dict[str, str] | None = None
+) -> Any:
     """`samevoice ARGUMENTS` in a process of its own, without the export at the end, which takes seconds.
 
     output: the file that what it prints is added to. first: called there before.
     """
-    process = PRELOADED.Process(target=_command, args=([str(argument) for argument in arguments], output, first))
+    words = [str(argument) for argument in arguments]
+    process = PRELOADED.Process(target=_command, args=(words, output, first, environment or {}))
     process.start()
     return process
 
 
-def _command(arguments: list[str], output: Path, first: Callable[[], object]) -> None:
+def _command(arguments: list[str], output: Path, first: Callable[[], object], environment: dict[str, str]) -> None:
     from samevoice.cli import main
 
     handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
     multiprocessing.set_start_method("fork", force=True)  # as in a process that was started by hand
+    os.environ.update(environment)
     sys.argv = ["samevoice", *arguments]
     first()
     with mock.patch("samevoice.hub.export.export"):
         main()
+
+
+def start_of(values: dict[str, Any]) -> dict[str, Any]:
+    """The weights that a run of this recipe starts from."""
+    from accelerate.utils import set_seed
+
+    from samevoice.training import network
+    from samevoice.training.recipe import validated
+
+    made = validated(values, "recipe")
+    set_seed(made.seed)
+    return network.build(made.network).state_dict()
 
 
 def records(folder: Path, kind: str = "step") -> list[dict[str, Any]]:

@@ -1,0 +1,136 @@
+"""Two processes that share each batch train as one does: BatchNorm, gradients, the log, checkpoints."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("accelerate")
+import safetensors.torch  # noqa: E402
+import trainings  # noqa: E402
+from trainings import records, wait_for, written  # noqa: E402
+
+CASES = {
+    "one piece": {"phases": {"a": {"averaging": "ema", "ema_decay": 0.5}}},
+    "two pieces": {"phases": {"a": {"batch": 16, "accumulate": 2}, "b": {"batch": 8, "accumulate": 1}}},
+}
+
+# Rounding is not to grow from step to step: SGD, since Adam makes a step of full size out of a gradient that is nothing
+# but rounding, and short steps, since tiny networks on tiny batches have huge gradients
+CALM = {"optimiser": "sgd", "learning_rate": 1e-4, "clip": 1.0, "batch": 8}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return trainings.voices(tmp_path_factory.mktemp("two") / "voices", each=8)
+
+
+def launched(file, folder, processes=2):
+    """The processes of a run, as torchrun and accelerate launch start them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+    return [
+        trainings.command(
+            *("train", file, "--run", folder),
+            output=folder.with_suffix(f".{rank}.txt"),
+            environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in range(processes)
+    ]
+
+
+def finished(file, folder, processes):
+    started = launched(file, folder, processes) if processes > 1 else [alone(file, folder)]
+    for process in started:
+        process.join()
+    told = [path.read_text() for path in sorted(folder.parent.glob(f"{folder.name}.*.txt"))]
+    assert [process.exitcode for process in started] == [0] * processes, "\n".join(told)
+    return told
+
+
+def alone(file, folder):
+    return trainings.command("train", file, "--run", folder, output=folder.with_suffix(".0.txt"))
+
+
+def assert_near(two, one, values):
+    """The losses of each step, the rates, and how the weights have moved."""
+    pairs = list(zip(records(two), records(one), strict=True))
+    assert len(pairs) >= 4
+    for a, b in pairs:
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["accuracy"] == pytest.approx(b["accuracy"])
+        assert [a[k] for k in ("step", "epoch", "phase", "lr")] == [b[k] for k in ("step", "epoch", "phase", "lr")]
+    for a, b in zip(records(two, "validation"), records(one, "validation"), strict=True):
+        assert a["eer"] == pytest.approx(b["eer"], abs=0.02)  # a trial or two that lie at the threshold
+        assert a["trials"] == b["trials"]
+    found, expected = (safetensors.torch.load_file(run / "model/model.safetensors") for run in (two, one))
+    start = trainings.start_of(values)
+    assert found.keys() == expected.keys() == start.keys()
+    statistics = {name for name in start if "running" in name or "tracked" in name}
+    furthest = max(float((expected[name] - start[name]).abs().max()) for name in start.keys() - statistics)
+    for name, value in expected.items():
+        atol = 1e-5 if name in statistics else 1e-2 * furthest
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=atol, msg=name)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_are_as_one(case, corpus, tmp_path):
+    phases = {"a": {**CALM, **CASES[case]["phases"]["a"]}, **dict(list(CASES[case]["phases"].items())[1:])}
+    words = {"network": trainings.XVECTOR, "validation": {"held_out": 2}, **CASES[case], "phases": phases}
+    values = trainings.recipe(corpus, **words)
+    file = written(tmp_path / "recipe.yaml", values)
+    finished(file, tmp_path / "one", 1)
+    said = finished(file, tmp_path / "two", 2)
+    assert_near(tmp_path / "two", tmp_path / "one", values)
+    assert str(tmp_path / "two/model") in said[0]
+    assert said[1] == ""
+
+
+def test_two_processes_go_on_where_they_were_killed(corpus, tmp_path):
+    values = trainings.recipe(
+        corpus,
+        {"a": {"augmentation": {"time_masks": 1}, "batch": 8}},
+        log_every=4,
+        checkpoint_minutes=1e-9,
+        network=trainings.XVECTOR,
+    )
+    file = written(tmp_path / "recipe.yaml", values)
+    finished(file, tmp_path / "whole", 2)
+    started = launched(file, tmp_path / "run")
+    wait_for(lambda: any((tmp_path / "run/checkpoints").glob("step-00000006")), started[0])
+    for process in started:
+        process.kill()
+        process.join()
+    assert not (tmp_path / "run/model").exists()
+    finished(file, tmp_path / "run", 2)
+    assert trainings.curve(tmp_path / "run") == trainings.curve(tmp_path / "whole")
+    run, whole = (tmp_path / name / "model/model.safetensors" for name in ("run", "whole"))
+    assert run.read_bytes() == whole.read_bytes()
+
+
+def test_a_batch_that_cannot_be_shared(corpus, tmp_path):
+    file = written(tmp_path / "recipe.yaml", trainings.recipe(corpus, {"a": {"batch": 5}}))
+    started = launched(file, tmp_path / "run")
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [2, 2]
+    assert "a batch of 5 can't be shared by 2 processes" in (tmp_path / "run.0.txt").read_text()
+
+
+@pytest.mark.slow
+def test_torchrun(corpus, tmp_path):
+    values = trainings.recipe(corpus, {"a": CALM}, network=trainings.XVECTOR, workers=1)
+    file = written(tmp_path / "recipe.yaml", values)
+    finished(file, tmp_path / "one", 1)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*torchrun, "-m", "--", "samevoice", "train", file, "--run", tmp_path / "two"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_near(tmp_path / "two", tmp_path / "one", values)
+    assert (tmp_path / "two/model/model.onnx").exists()
