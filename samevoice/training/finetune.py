@@ -25,7 +25,6 @@ from samevoice.data.augment.settings import KINDS, from_mapping
 from samevoice.data.banks import Banks
 from samevoice.data.crops import read_crop
 from samevoice.evaluation import bootstrap, metrics
-from samevoice.evaluation import trials as lists
 from samevoice.evaluation.bootstrap import Difference
 from samevoice.evaluation.scoring.cosine import Cosine
 from samevoice.evaluation.trials import Trials
@@ -122,12 +121,12 @@ def finetune(
     _claim(folder, settings)
     train, held = _tables(settings.data, folder, track)
     card, path = find_model(settings.model, offline, say)
-    listed = validation.trials(held)
-    score = partial(_embeddings, held, folder / "embeddings.sqlite", track)
-    before = score(card, path)
+    embed = partial(_embeddings, held, folder / "embeddings.sqlite", track)
+    before = embed(card, path)
+    held, listed = _usable(held, before)
     network = _start(settings.model, folder / "start", offline, say)
     model = loop.train(recipe(settings, card, network, train, folder), folder, console, track)
-    report = _report(settings, model, train, held, listed, before, score(*find_model(model.absolute())))
+    report = _report(settings, model, train, held, listed, before, embed(*find_model(model.absolute())))
     with replacing(folder / REPORT) as temporary:
         temporary.write_text(json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return report
@@ -204,25 +203,21 @@ def verdict(before: Rates, after: Rates, difference: Difference | None) -> str:
         worse = "it made the model worse" if difference and difference.distinct else "the error rate is no lower"
         return f"Fine-tuning did not help: {worse} on the speakers held out. Stay with the model as it was."
     if difference is None or not difference.distinct:
-        return (
-            "The error rate is lower, but by no more than chance may explain: it is not shown that fine-tuning helped."
-        )
+        return "The error rate is lower, but by no more than chance may explain: whether fine-tuning helped is open."
     return "Fine-tuning helped."
 
 
 def _claim(folder: Path, settings: Settings) -> None:
     """The folder is for these settings from now on."""
-    path = folder / ASKED
-    asked = json.dumps(asdict(settings), indent=1, ensure_ascii=False) + "\n"
-    if (path.exists() and path.read_text(encoding="utf-8") != asked) or (
-        (folder / "recipe.yaml").exists() and not path.exists()
-    ):
+    path, asked = folder / ASKED, asdict(settings)
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    if before != asked and (before is not None or (folder / "recipe.yaml").exists()):
         raise TrainingError(
             f"{folder}: is another run, or this one with other options; name another folder with --run, or begin again "
             "with --restart"
         )
     with replacing(path) as temporary:
-        temporary.write_text(asked, encoding="utf-8")
+        temporary.write_text(json.dumps(asked, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _tables(data: str, folder: Path, track: Track) -> tuple[pa.Table, pa.Table]:
@@ -280,6 +275,19 @@ def _heard(row: dict[str, Any]) -> tuple[np.ndarray, int]:
     return read_crop(row["path"], row["offset"], row["duration"], max(round(row["duration"] * RATE), 1), 0), RATE
 
 
+def _usable(held: pa.Table, found: dict[str, Embedding]) -> tuple[pa.Table, Trials]:
+    """What is left of the recordings held out, and their trials; one that a model refuses, every model refuses."""
+    names = held["utterance"].to_pylist()
+    problems = [found[name] for name in names if isinstance(found[name], AudioError)]
+    left = held.filter(pa.array([not isinstance(found[name], AudioError) for name in names]))
+    if len(left["speaker"].unique()) < LEAST:
+        raise TrainingError(
+            f"{len(problems)} of {len(names)} recordings held out can't be used, and fewer than {LEAST} speakers are "
+            f"left to tell whether fine-tuning helped. The first: {problems[0]}"
+        )
+    return left, validation.trials(left)
+
+
 def _report(
     settings: Settings,
     model: Path,
@@ -289,41 +297,37 @@ def _report(
     before: dict[str, Embedding],
     after: dict[str, Embedding],
 ) -> Report:
-    refused = {name for found in (before, after) for name, value in found.items() if isinstance(value, AudioError)}
-    used = lists.without(listed, refused) if refused else listed
-    if not used.labels.any() or used.labels.all():
-        raise TrainingError(f"{len(refused)} of {len(before)} held-out recordings can't be used: no error rate is left")
     speakers = dict(zip(held["utterance"].to_pylist(), held["speaker"].to_pylist(), strict=True))
-    enrolled = [speakers[used.enrolments[at]] for at in used.enrol]
-    tested = [speakers[used.tests[at]] for at in used.test]
-    scores = [_scores(used, found) for found in (before, after)]
-    rates = [_rates(row, used.labels, enrolled, tested) for row in scores]
+    enrolled = [speakers[listed.enrolments[at]] for at in listed.enrol]
+    tested = [speakers[listed.tests[at]] for at in listed.test]
+    scores = [_scores(listed, found) for found in (before, after)]
+    rates = [_rates(row, listed.labels, enrolled, tested) for row in scores]
     difference = None
     with suppress(ValueError):  # no interval to be had
-        difference = bootstrap.paired(metrics.eer, scores[0], scores[1], used.labels, enrolled, tested)
-    targets = int(used.labels.sum())
+        difference = bootstrap.paired(metrics.eer, scores[0], scores[1], listed.labels, enrolled, tested)
+    targets = int(listed.labels.sum())
     return Report(
         start=settings.model,
         model=str(model),
         trained_on={"speakers": len(train["speaker"].unique()), "recordings": len(train)},
         held_out={
             "speakers": len(held["speaker"].unique()),
-            "recordings": len(held) - len(refused),
+            "recordings": len(held),
             "targets": targets,
-            "nontargets": len(used) - targets,
+            "nontargets": len(listed) - targets,
         },
         before=rates[0],
         after=rates[1],
         difference=difference,
         verdict=verdict(rates[0], rates[1], difference),
-        notes=list(_notes(held, refused, rates[0])),
+        notes=list(_notes(held, len(before) - len(held), rates[0])),
     )
 
 
-def _scores(used: Trials, found: dict[str, Embedding]) -> np.ndarray:
-    rows = {name: row for row, name in enumerate(used.utterances)}
-    enrolled = [rows[used.enrolments[at]] for at in used.enrol]
-    tested = [rows[used.tests[at]] for at in used.test]
+def _scores(listed: Trials, found: dict[str, Embedding]) -> np.ndarray:
+    rows = {name: row for row, name in enumerate(listed.utterances)}
+    enrolled = [rows[listed.enrolments[at]] for at in listed.enrol]
+    tested = [rows[listed.tests[at]] for at in listed.test]
     return Cosine().transform(np.stack([np.asarray(found[name]) for name in rows]), enrolled, tested)
 
 
@@ -334,7 +338,7 @@ def _rates(scores: np.ndarray, labels: np.ndarray, enrolled: list[str], tested: 
     return Rates(metrics.eer(scores, labels), interval)
 
 
-def _notes(held: pa.Table, refused: set[str], before: Rates) -> Iterable[str]:
+def _notes(held: pa.Table, refused: int, before: Rates) -> Iterable[str]:
     """What a reader of the error rates must know."""
     speakers = len(held["speaker"].unique())
     if speakers < FEW:
@@ -351,7 +355,7 @@ def _notes(held: pa.Table, refused: set[str], before: Rates) -> Iterable[str]:
     if before.eer == 0:
         yield "before fine-tuning there is no error on these speakers: nothing could become better"
     if refused:
-        yield f"{len(refused)} held-out recordings can't be used and are left out, such as {min(refused)}"
+        yield f"{refused} recordings of the speakers held out can't be used and are left out: no speech, or damaged"
     yield (
         "the fine-tuned model has no calibration, as its scores lie elsewhere: `samevoice models calibrate` fits one, "
         "best on recordings that are not in this folder; until then verify needs --threshold"

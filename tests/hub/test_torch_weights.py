@@ -39,7 +39,8 @@ def test_a_pulled_card_is_the_network_that_was_published(published, shipped):
     said = []
     shipped(published.card())
     card, network = torch_network("tiny-xvector", say=said.append)
-    assert card.name == "tiny-xvector" and not network.training
+    assert card.name == "tiny-xvector"
+    assert not network.training
     assert_state(network, published.network)
     assert len(said) == 1  # only when the ONNX file is made
 
