@@ -173,6 +173,8 @@ def _dry_run(recipe, as_json: bool) -> None:
         "activations of an utterance": [f"{cost.activation_mib:,.0f} MiB" for cost in costs],
         "utterances at once, one process": [f"{phase.batch // phase.accumulate}" for phase in phases],
         "memory for these": [f"{cost.batch_gib:.1f} GiB" for cost in costs],
+        "operations for an utterance": [f"{cost.gflop:,.0f} GFLOP" for cost in costs],
+        "steps": [f"{cost.steps:,}" for cost in costs],
         f"a step of {TRIED} utterances here": [f"{cost.step_seconds:.2f} s" for cost in costs],
         "loss after two such steps": [f"{cost.loss:.2f}" for cost in costs],
     }

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from samevoice.audio import RATE
 from samevoice.audio.fbank_torch import Fbank
@@ -26,7 +27,9 @@ STEPS = 2
 class Cost:
     """What a phase takes. parameters, trained: of network and loss. state_gib: weights, gradients and what the
     optimiser keeps, in float32. activation_mib: kept for the backward pass of one utterance. batch_gib: both, for the
-    whole batch in one process. step_seconds: of TRIED utterances here, the second of two steps.
+    whole batch in one process. gflop: of one utterance's forward and backward pass, matrix products and convolutions,
+    a multiplication and an addition counted as two. steps: of the phase. step_seconds: of TRIED utterances here, the
+    second of two steps.
     """
 
     phase: str
@@ -35,6 +38,8 @@ class Cost:
     state_gib: float
     activation_mib: float
     batch_gib: float
+    gflop: float
+    steps: int
     step_seconds: float
     loss: float
 
@@ -73,12 +78,14 @@ def _tried(recipe: Recipe, name: str, objective: Objective, inputs: Tensor, utte
     labels = torch.arange(TRIED, device=inputs.device)
     teacher = torch.randn(TRIED, objective.network.embedding_dim, device=inputs.device) if phase.distillation else None
     kept, seconds, value = 0, 0.0, 0.0
+    counted = FlopCounterMode(display=False)
     for step in range(STEPS):
         objective.loss.margin, objective.loss.penalty = planned.margin(step)
         started = time.perf_counter()
-        with _saved_by(objective) as saved, _precision(recipe, inputs):
-            output = objective(inputs, labels, teacher)
-        output.loss.backward()
+        with nullcontext() if step else counted:  # it slows what it counts: not in the step that is timed
+            with _saved_by(objective) as saved, _precision(recipe, inputs):
+                output = objective(inputs, labels, teacher)
+            output.loss.backward()
         optimiser.step()
         optimiser.zero_grad()
         value = output.loss.item()  # waits for a GPU
@@ -94,6 +101,8 @@ def _tried(recipe: Recipe, name: str, objective: Objective, inputs: Tensor, utte
         state / 2**30,
         activation / 2**20,
         (state + activation * phase.batch / phase.accumulate) / 2**30,
+        counted.get_total_flops() / TRIED / 1e9,
+        planned.steps,
         seconds,
         value,
     )
