@@ -63,7 +63,7 @@ def dry_run(recipe: Recipe, speakers: int = VOXCELEB2[0], utterances: int = VOXC
             weights = phase.distillation.embedding, phase.distillation.similarity
             distillation = DistillationLoss(made.embedding_dim, made.embedding_dim, *weights)
         objective = Objective(made, loss, distillation, phase.margin_weight).to(device)
-        objective.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        network.lay_out(objective)
         samples = 0.1 * torch.randn(TRIED, round(phase.seconds * RATE), device=device)
         inputs = Fbank(settings).to(device)(samples) if settings else samples
         yield _tried(recipe, name, objective, inputs, utterances)
@@ -79,11 +79,14 @@ def _tried(recipe: Recipe, name: str, objective: Objective, inputs: Tensor, utte
     teacher = torch.randn(TRIED, objective.network.embedding_dim, device=inputs.device) if phase.distillation else None
     kept, seconds, value = 0, 0.0, 0.0
     counted = FlopCounterMode(display=False)
+    saved: dict[int, int] = {}
     for step in range(STEPS):
         objective.loss.margin, objective.loss.penalty = planned.margin(step)
         started = time.perf_counter()
-        with nullcontext() if step else counted:  # it slows what it counts: not in the step that is timed
-            with _saved_by(objective) as saved, _precision(recipe, inputs):
+        # Each in a step of its own: together they make torch 2.13 crash in the backward pass.
+        saving, counting = (nullcontext(saved), counted) if step == 0 else (_saved_by(objective), nullcontext())
+        with counting:
+            with saving as saved, _precision(recipe, inputs):
                 output = objective(inputs, labels, teacher)
             output.loss.backward()
         optimiser.step()

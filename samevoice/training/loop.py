@@ -391,7 +391,7 @@ class _Phase:
             distillation = DistillationLoss(trainer.network.embedding_dim, self.targets.dim, *words)
         made = Objective(trainer.network, trainer._make_loss(self.plan), distillation, phase.margin_weight)
         made.to(self.accelerator.device)
-        made.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] (faster on images)
+        network.lay_out(made)
         if self.accelerator.num_processes > 1:
             network.synchronised(made)
         if self.recipe.compile:

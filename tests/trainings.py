@@ -135,6 +135,12 @@ def start_of(values: dict[str, Any]) -> dict[str, Any]:
     return network.build(made.network).state_dict()
 
 
+def weights(path: Path) -> dict[str, Any]:
+    import safetensors.torch
+
+    return safetensors.torch.load_file(path)
+
+
 def records(folder: Path, kind: str = "step") -> list[dict[str, Any]]:
     path = folder / "log.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
