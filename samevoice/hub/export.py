@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import tempfile
 import warnings
 from pathlib import Path
@@ -79,6 +80,7 @@ def _program(network: "SpeakerNetwork"):
 
     length_axis = 2 if network.input_kind == "hidden" else 1
     dynamic = {0: torch.export.Dim.DYNAMIC, length_axis: torch.export.Dim.DYNAMIC}
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)  # no torchvision: why not
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's notes to its own authors
         program = torch.onnx.export(

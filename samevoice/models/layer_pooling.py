@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -164,19 +165,15 @@ class LayerAttentivePooling(nn.Module):
 
     def _train_sigmoid_max(self, x: Tensor) -> Tensor:
         norm = self.in_norm
-        rows = x.detach().flatten(0, 2)
-        assert norm.num_batches_tracked is not None
-        norm.num_batches_tracked += 1
-        # No momentum: the plain mean over batches, as when the statistics of averaged weights are measured
-        share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-        mean, var = torch.batch_norm_update_stats(rows, *_learnt(norm), share)
+        world = _processes(norm)
+        mean, var = _update_statistics(norm, x.detach().flatten(0, 2), world)
         ones = self.sq_weight.new_ones(*x.shape[:3], self.heads)
         kept = F.dropout(ones, self.dropout)  # dropout's factor of each weight
         device = x.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
         with torch.autocast(device, enabled=False):
             return _SigmoidMax.apply(
-                x, kept, dtype, norm.eps, mean, var, *self._projection(), *self._squeeze_excitation()
+                x, kept, dtype, norm.eps, world, mean, var, *self._projection(), *self._squeeze_excitation()
             )
 
 
@@ -188,10 +185,11 @@ class _SigmoidMax(torch.autograd.Function):
     values' gradient from those. Both work on a few recordings at a time.
 
     dtype: of the latent values and the two large products; the layers' weights are computed in the parameters' own.
+    world: processes over whose batches mean and var are.
     """
 
     @staticmethod
-    def forward(ctx, x, kept, dtype, eps, mean, var, *parameters):
+    def forward(ctx, x, kept, dtype, eps, world, mean, var, *parameters):
         *projection, sq_weight, sq_bias, ex_weight, ex_bias = parameters
         weight, bias = (p.to(dtype) for p in _normalised_projection(eps, mean, var, *projection))
         (batch, layers, frames, hidden), heads = x.shape, kept.shape[-1]
@@ -211,7 +209,7 @@ class _SigmoidMax(torch.autograd.Function):
             best_value = latent.gather(1, best_at[:, None])[:, 0]
             for result, part in zip(results, (best, best_at, best_value, top, top_at, centre), strict=True):
                 result.copy_(part)
-        ctx.eps = eps
+        ctx.eps, ctx.world = eps, world
         ctx.save_for_backward(x, kept, winner, value, largest, where, average, mean, var, *parameters)
         return y.flatten(2)
 
@@ -253,13 +251,16 @@ class _SigmoidMax(torch.autograd.Function):
                 torch.mm(dlatent, projection, out=dstates.flatten(0, 2))
         dmoments_and_projection = torch.autograd.grad((weight, bias), moments_and_projection, (dweight, dbias))
         if dx is not None:  # through the mean and the variance of the batch
-            mean, count = parameters[0], x[..., 0].numel()
-            dmean, dvar = dmoments_and_projection[:2]
+            mean, count = parameters[0], x[..., 0].numel() * ctx.world
+            dmoments = torch.stack(dmoments_and_projection[:2])
+            if ctx.world > 1:
+                dist.all_reduce(dmoments)  # every process's loss depends on what each one's states added
+            dmean, dvar = dmoments
             slope, offset = (2 * dvar / count).to(dtype), ((dmean - 2 * dvar * mean) / count).to(dtype)
             for states, dstates in _chunks(x, dx):
                 dstates.addcmul_(states.to(dtype), slope).add_(offset)
             dx = dx.to(x.dtype)
-        return dx, None, None, None, None, None, *dmoments_and_projection[2:], *dsqueeze_excitation
+        return dx, None, None, None, None, None, None, *dmoments_and_projection[2:], *dsqueeze_excitation
 
 
 def _chunks(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
@@ -283,6 +284,33 @@ def _learnt(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     assert norm.running_mean is not None
     assert norm.running_var is not None
     return norm.running_mean, norm.running_var
+
+
+def _processes(norm: nn.BatchNorm1d) -> int:
+    """How many share their statistics: all, where training has put a synchronised normalisation in this one's place."""
+    return dist.get_world_size() if type(norm) is not nn.BatchNorm1d and dist.is_initialized() else 1
+
+
+def _update_statistics(norm: nn.BatchNorm1d, rows: Tensor, world: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance of all processes' rows (rows, hidden), which also go into the running ones."""
+    assert norm.num_batches_tracked is not None
+    norm.num_batches_tracked += 1
+    # No momentum: the plain mean over batches, as when the statistics of averaged weights are measured
+    share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+    running_mean, running_var = _learnt(norm)
+    if world == 1:
+        return torch.batch_norm_update_stats(rows, running_mean, running_var, share)
+    var, own = torch.var_mean(rows.to(running_mean.dtype), 0, correction=0)
+    mean = own.clone()
+    dist.all_reduce(mean)
+    mean /= world
+    var += (own - mean).square()
+    dist.all_reduce(var)
+    var /= world
+    count = world * len(rows)
+    running_mean.lerp_(mean, share)
+    running_var.lerp_(var * count / (count - 1), share)
+    return mean, var
 
 
 def _normalised_projection(eps, mean, var, norm_weight, norm_bias, weight, bias) -> tuple[Tensor, Tensor]:

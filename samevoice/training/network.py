@@ -71,7 +71,7 @@ def lay_out(module: nn.Module) -> None:
     processor, writes past its memory in the gradient of one, and the process dies.
     """
     images = [part for part in module.modules() if isinstance(part, nn.Conv2d)]
-    if all(c.in_channels >= 16 or c.kernel_size != (1, 1) or c.stride == (1, 1) for c in images):
+    if images and all(c.in_channels >= 16 or c.kernel_size != (1, 1) or c.stride == (1, 1) for c in images):
         module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 

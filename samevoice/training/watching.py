@@ -89,6 +89,8 @@ class Watching:
         """A "validation" record of the log."""
         self._keep_validation(record)
         if self._live is None:
+            if self._last is not None and self._last is not self._shown:
+                self._line(self._last)  # what came before
             self.note(f"{self._where(record)}: {_validated(record)}, {self._best_eer()}")
 
     def note(self, text: str) -> None:
