@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -64,6 +65,9 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, folder: Path, console: Console, track: Track):
         self.recipe, self.folder, self.track = recipe, folder, track
+        for tracker in recipe.trackers:
+            if find_spec(tracker) is None:
+                raise TrainingError(f"trackers: {tracker} is not installed; pip install {tracker}, or name another")
         self.accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
             cpu=not torch.cuda.is_available(),

@@ -324,3 +324,10 @@ def test_tensorboard_has_what_the_log_has(corpus, tmp_path):
     (rates,) = [events.Scalars("eer")]
     assert [event.step for event in rates] == [r["step"] for r in records(tmp_path / "run", "validation")]
     assert events.Scalars("lr/network")[0].value == pytest.approx(1e-3)
+
+
+def test_a_tracker_that_is_not_installed_is_told(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "find_spec", lambda name: None)
+    with pytest.raises(TrainingError, match="mlflow is not installed; pip install mlflow"):
+        trainings.train(trainings.recipe(corpus, {"a": {}}, trackers=["mlflow"]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
