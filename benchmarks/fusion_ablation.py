@@ -50,11 +50,14 @@ def main() -> None:
 def _page(found: dict[str, list[runs.Run]], options: argparse.Namespace) -> str:
     last = {name: [_last_eer(run) for run in some] for name, some in found.items()}
     command = " ".join([Path(options.manifest).name, *map(repr, options.changes)])
-    heads = [*(f"seed {seed}" for seed in range(options.seeds)), "mean", "over Res2Net, seed by seed", "minutes a run"]
+    heads = [*(f"seed {seed}" for seed in range(options.seeds)), "mean", "over Res2Net, seed by seed"]
+    first = found["ERes2Net"][0]
     lines = [
         "# What the two fusions bring at a laptop's budget",
         "",
-        "EER in %, of speakers held out, after the last epoch; not the best epoch's. Written by",
+        f"The recipe `mini` with each network: {first.epochs} epochs, {first.steps} steps, from random weights. EER",
+        "in % of the speakers held out, after the last epoch, not the best one; 50 % is chance. Seeds change the",
+        "weights, the order, and which speakers are held out. Written by",
         f"`python benchmarks/fusion_ablation.py {command}`,",
         f"{date.today().isoformat()}, {processor()}.",
         "",
@@ -64,8 +67,7 @@ def _page(found: dict[str, list[runs.Run]], options: argparse.Namespace) -> str:
     for name, rates in last.items():
         gains = [100 * (rate - base) for rate, base in zip(rates, last["Res2Net"], strict=True)]
         spread = "" if name == "Res2Net" else f"{min(gains):+.2f} to {max(gains):+.2f}"
-        minutes = np.mean([run.seconds for run in found[name]]) / 60
-        cells = [*(f"{100 * rate:.2f}" for rate in rates), f"{100 * np.mean(rates):.2f}", spread, f"{minutes:.1f}"]
+        cells = [*(f"{100 * rate:.2f}" for rate in rates), f"{100 * np.mean(rates):.2f}", spread]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join([*lines, ""])
 
