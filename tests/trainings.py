@@ -19,7 +19,13 @@ from samevoice.data import manifest
 RATE = 16000
 SPEAKERS, EACH = 6, 5
 PRELOADED = multiprocessing.get_context("forkserver")  # a child has torch and the rest imported when it starts
-PRELOADED.set_forkserver_preload(["samevoice.training.loop", "samevoice.cli.app", "torch.utils.tensorboard"])
+PRELOADED.set_forkserver_preload(
+    [
+        *("samevoice.training.loop", "samevoice.cli.app", "samevoice.models.eres2net", "samevoice.models.xvector"),
+        *("samevoice.models.waveform", "samevoice.models.lap", "transformers.models.wavlm.modeling_wavlm"),
+        "torch._dynamo",
+    ]
+)
 WAVLM = {
     "name": "wavlm_base_lap_astp",
     "config": {

@@ -288,6 +288,8 @@ class Phase(Section):
         rates = [self.learning_rate, *(part.learning_rate for part in self.parts.values() if part.learning_rate)]
         if self.schedule == "exponential" and not all(rate.final for rate in rates):
             raise ValueError("an exponential schedule never falls to 0; give learning_rate.final")
+        if self.averaging == "swa" and self.use != "last":
+            raise ValueError(f"averaging swa ends with the average of all epochs, so use can't be {self.use}")
         if not self.margin_weight and not self.distillation:
             raise ValueError("with margin_weight 0 and no distillation there is nothing to learn")
         return self

@@ -14,6 +14,7 @@ from trainings import curve, records, written  # noqa: E402
 from samevoice.training import checkpoint, loop, losses  # noqa: E402
 from samevoice.training.errors import TrainingError  # noqa: E402
 from samevoice.training.margins import MarginSchedule  # noqa: E402
+from samevoice.training.recipe import RecipeError, validated  # noqa: E402
 from samevoice.training.schedules import Schedule  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("one_after_another")
@@ -187,6 +188,13 @@ def test_swa_is_the_mean_of_the_ends_of_epochs(corpus, tmp_path):
     assert_near(ended, by_hand(places), STATISTICS)
     last = network_of(places[-1])
     assert any(not torch.equal(ended[k], last[k]) for k in ended if k.endswith("running_var"))
+
+
+def test_swa_and_other_weights_contradict_each_other(corpus):
+    with pytest.raises(RecipeError, match="averaging swa ends with the average of all epochs, so use can't be best"):
+        validated(
+            trainings.recipe(corpus, {"a": {"averaging": "swa", "use": "best"}}, validation={"held_out": 2}), "recipe"
+        )
 
 
 def test_the_best_are_kept_and_the_last(corpus, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """A run that is killed at any moment goes on bit for bit."""
 
+import random
+
 import pytest
 
 pytest.importorskip("accelerate")
@@ -75,5 +77,13 @@ def assert_same_run(run, whole):
 
 def test_killed_and_continued(whole, tmp_path):
     file, folder = whole
-    killed_often(file, tmp_path / "run", [(1, False), (2, True), (3, False), (1, True), (4, True)])
+    killed_often(file, tmp_path / "run", [(1, False), (2, True), (3, False), (2, True)])
+    assert_same_run(tmp_path / "run", folder)
+
+
+@pytest.mark.slow
+def test_killed_at_many_random_moments(whole, tmp_path):
+    file, folder = whole
+    moments = random.Random(0)
+    killed_often(file, tmp_path / "run", [(moments.randint(1, 4), moments.random() < 0.5) for _ in range(25)])
     assert_same_run(tmp_path / "run", folder)
