@@ -18,7 +18,7 @@ from os import cpu_count
 import numpy as np
 from numpy.typing import ArrayLike
 
-FEWEST = 10  # targets, and nontargets, of a group of a breakdown
+FEWEST = 5  # targets, and nontargets, of a group of a breakdown
 
 Statistic = Callable[..., float]  # of (scores, labels), and of weights= where it can, which is faster
 
