@@ -475,7 +475,9 @@ def _explained():
             f"out of memory ({str(error).splitlines()[0]}): take each batch in pieces (accumulate: 2, 4, ...)"
         ) from None
     except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+        if "Caught AudioError" in str(error):  # in a worker, whose traceback comes as text
+            raise TrainingError(str(error).strip().splitlines()[-1].partition(": ")[2]) from None
+        if "DataLoader worker" not in str(error) or str(error).startswith("Caught "):
             raise
         raise TrainingError(
             f"a process that reads recordings died ({str(error).splitlines()[0]}), perhaps for want of memory; the "

@@ -11,6 +11,7 @@ import safetensors.torch  # noqa: E402
 import trainings  # noqa: E402
 from trainings import curve, records, written  # noqa: E402
 
+from samevoice.data import manifest  # noqa: E402
 from samevoice.training import checkpoint, loop, losses  # noqa: E402
 from samevoice.training.errors import TrainingError  # noqa: E402
 from samevoice.training.margins import MarginSchedule  # noqa: E402
@@ -310,6 +311,17 @@ def die_at_the_seventh():
         return crop(files, row, length, key)
 
     Files.crop = dying  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_recordings_that_cannot_be_read(workers, corpus, tmp_path, command):
+    rows = [{**row, "path": str(tmp_path / "gone.wav")} for row in manifest.read(corpus).to_pylist()]
+    manifest.write(tmp_path / "gone.parquet", rows)
+    file = written(tmp_path / "recipe.yaml", trainings.recipe(tmp_path / "gone.parquet", {"a": {}}, workers=workers))
+    ended = command("train", file, "--run", tmp_path / "run")
+    assert ended.status == 2
+    assert f"error: {tmp_path / 'gone.wav'}: " in ended.err
+    assert "Traceback" not in ended.err
 
 
 def test_signal_handlers_and_the_log_after_an_error(corpus, tmp_path, monkeypatch):
