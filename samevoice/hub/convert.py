@@ -29,6 +29,8 @@ def convert(checkpoint: Path, source: str, architecture: str, folder: Path, **co
     the shapes of the weights don't tell.
     Raises HubError for a checkpoint that can't be read, weights of another network, or a folder that exists.
     """
+    import safetensors.torch  # noqa: F401 (what `save` needs: told before anything is read)
+
     if source not in FEATURES:
         raise HubError(f"can't convert from {source!r}; valid: {', '.join(FEATURES)}")
     if not checkpoint.is_file():

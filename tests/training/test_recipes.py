@@ -13,7 +13,7 @@ from samevoice.training import plan
 from samevoice.training.recipe import FOLDERS, Phase, load
 
 NAMES = sorted({file.stem for folder in FOLDERS for file in folder.glob("*.yaml")})
-PUBLISHED = [name for name in NAMES if not name.startswith("mini")]
+PUBLISHED = [name for name in NAMES if "mini" not in name]
 
 FRONT_ENDS = {
     "wav2vec2_base": ("wav2vec 2.0 BASE", "facebook/wav2vec2-base"),

@@ -40,7 +40,7 @@ def launched(file, folder, processes=2):
             *("train", file, "--run", folder),
             output=folder.with_suffix(f".{rank}.txt"),
             first=without_dropout,
-            environment=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            environment=shared | {"OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(processes)
     ]
