@@ -43,6 +43,7 @@ from samevoice.training.errors import TrainingError
 from samevoice.training.recipe import Data, Recipe, validated
 
 ASKED = "finetune.json"
+HELD_OUT = "held-out.parquet"
 REPORT = "report.json"
 RECORDINGS = 3  # that a speaker must have to count, and to be held out
 LEAST = 10  # such speakers held out, and as many to train on
@@ -119,8 +120,8 @@ def finetune(
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise TrainingError("fine-tuning is for one process; `samevoice train RUN/recipe.yaml` repeats it on several")
     _claim(folder, settings)
-    train, held = _tables(settings.data, folder, track)
     card, path = find_model(settings.model, offline, say)
+    train, held = _tables(settings.data, folder, track)
     embed = partial(_embeddings, held, folder / "embeddings.sqlite", track)
     before = embed(card, path)
     held, listed = _usable(held, before)
@@ -208,10 +209,11 @@ def verdict(before: Rates, after: Rates, difference: Difference | None) -> str:
 
 
 def _claim(folder: Path, settings: Settings) -> None:
-    """The folder is for these settings from now on."""
+    """The folder is for these settings, from when its speakers are split on: until then a mistake can be mended."""
     path, asked = folder / ASKED, asdict(settings)
     before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    if before != asked and (before is not None or (folder / "recipe.yaml").exists()):
+    bound = any((folder / name).exists() for name in ("recipe.yaml", f"data/{HELD_OUT}"))
+    if before != asked and bound:
         raise TrainingError(
             f"{folder}: is another run, or this one with other options; name another folder with --run, or begin again "
             "with --restart"
@@ -222,7 +224,7 @@ def _claim(folder: Path, settings: Settings) -> None:
 
 def _tables(data: str, folder: Path, track: Track) -> tuple[pa.Table, pa.Table]:
     """The recordings to train on and those held out; once split, they stay so when recordings are added."""
-    places = [folder / "data" / f"{name}.parquet" for name in ("train", "held-out")]
+    places = [folder / "data" / name for name in ("train.parquet", HELD_OUT)]
     if not all(place.exists() for place in places):
         corpus = corpora.read(Data(train=data), folder, track)
         if corpus.sharded:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,13 @@ def test_the_same_command_again_tells_the_same(tuned, settings, command, place):
     other = command("train", "finetune", *words, "--epochs", "4")
     assert other.status == 2
     assert f"{place / 'run'}: is another run, or this one with other options" in other.err
+
+
+def test_a_mistake_before_anything_is_split_can_be_mended(settings, tmp_path):
+    for wrong, problem in (({"data": "nowhere"}, "nowhere: no such"), ({"model": "nobody"}, "no model called")):
+        with pytest.raises(ValueError, match=problem):
+            finetune(replace(settings, **wrong), tmp_path / "run", Console(quiet=True))
+        assert not (tmp_path / "run/data/held-out.parquet").exists()
 
 
 def test_a_run_of_a_recipe_is_left_alone(settings, tmp_path):
