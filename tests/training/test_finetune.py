@@ -20,7 +20,7 @@ from samevoice.data import manifest  # noqa: E402
 from samevoice.data.banks import Recording, build  # noqa: E402
 from samevoice.evaluation import metrics  # noqa: E402
 from samevoice.evaluation.bootstrap import Difference  # noqa: E402
-from samevoice.hub import cards, save  # noqa: E402
+from samevoice.hub import HubError, cards, save  # noqa: E402
 from samevoice.models import create  # noqa: E402
 from samevoice.training.errors import TrainingError  # noqa: E402
 from samevoice.training.finetune import Rates, Settings, finetune, recipe, split, verdict  # noqa: E402
@@ -143,7 +143,7 @@ def test_the_same_command_again_tells_the_same(tuned, settings, command, place):
 
 def test_a_mistake_before_anything_is_split_can_be_mended(settings, tmp_path):
     for wrong, problem in (({"data": "nowhere"}, "nowhere: no such"), ({"model": "nobody"}, "no model called")):
-        with pytest.raises(ValueError, match=problem):
+        with pytest.raises((TrainingError, HubError), match=problem):
             finetune(replace(settings, **wrong), tmp_path / "run", Console(quiet=True))
         assert not (tmp_path / "run/data/held-out.parquet").exists()
 
