@@ -202,7 +202,13 @@ def test_interrupted_and_resumed(tmp_path):
         "--jobs",
         "1",
     ]
-    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        [*map(str, command)],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     journal = tmp_path / ".m.checked.jsonl"
     deadline = time.monotonic() + 30
     while not (journal.exists() and journal.stat().st_size > 100) and time.monotonic() < deadline:
