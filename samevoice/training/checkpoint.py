@@ -128,12 +128,12 @@ def load(place: Path, accelerator: Accelerator, average: AveragedModel | None) -
 
 def prune(folder: Path, keep_best: int, average_last: int = 0) -> None:
     """Delete all but the last checkpoint, the best of each phase, and the last few ends of epochs, if wanted."""
-    states = {place: read_state(place) for place in saved(folder)}
+    states = _states(folder)
     kept = set(list(states)[-1:])
     for phase in {state.phase for state in states.values()}:
-        kept |= set(best(folder, phase)[:keep_best])
+        kept |= set(_best(states, phase)[:keep_best])
     if average_last:
-        kept |= set([place for place, state in states.items() if state.batch == 0][-average_last:])
+        kept |= set(_ends(states, list(states.values())[-1].phase)[-average_last:])
     for place in set(states) - kept:
         gone = place.with_name(f".{place.name}.partial")  # not a checkpoint any more, even if this is interrupted
         place.replace(gone)
@@ -142,9 +142,12 @@ def prune(folder: Path, keep_best: int, average_last: int = 0) -> None:
 
 def best(folder: Path, phase: str) -> list[Path]:
     """The checkpoints of a phase whose error rate was measured, the best first."""
-    states = [(place, read_state(place)) for place in saved(folder)]
-    mine = [(state.eer, -state.total, place) for place, state in states if state.phase == phase]
-    return [place for *_, place in sorted(found for found in mine if found[0] is not None)]
+    return _best(_states(folder), phase)
+
+
+def ends(folder: Path, phase: str) -> list[Path]:
+    """The checkpoints of a phase at the ends of its epochs, the last one last."""
+    return _ends(_states(folder), phase)
 
 
 def network_weights(places: Sequence[Path]) -> dict[str, Tensor]:
@@ -152,6 +155,20 @@ def network_weights(places: Sequence[Path]) -> dict[str, Tensor]:
     name, prefix = (AVERAGE, "module.") if (places[-1] / AVERAGE).exists() else (MODEL, "network.")
     weights = averaging.average([place / name for place in places])
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _states(folder: Path) -> dict[Path, State]:
+    return {place: read_state(place) for place in saved(folder)}
+
+
+def _best(states: dict[Path, State], phase: str) -> list[Path]:
+    mine = [(state.eer, -state.total, place) for place, state in states.items() if state.phase == phase]
+    return [place for *_, place in sorted(found for found in mine if found[0] is not None)]
+
+
+def _ends(states: dict[Path, State], phase: str) -> list[Path]:
+    """Not the phase's start: its weights are those of the phase before."""
+    return [place for place, state in states.items() if state.phase == phase and state.step and not state.batch]
 
 
 def _damaged(place: Path, error: Exception) -> TrainingError:

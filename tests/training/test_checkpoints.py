@@ -1,5 +1,7 @@
 import itertools
+import json
 import shutil
+from dataclasses import asdict
 
 import pytest
 
@@ -93,3 +95,20 @@ def test_the_one_before_goes_on_as_the_last_one_did(run):
     shutil.rmtree(checkpoint.saved(folder)[-1])
     trainings.train(values, folder)
     assert curve(folder) == before
+
+
+def test_a_phases_ends_are_not_its_start(tmp_path):
+    kinds = {
+        "step-00000003": checkpoint.State("a", epoch=1, step=3, total=3),
+        "step-00000006": checkpoint.State("a", epoch=2, step=6, total=6),
+        "step-00000006-start": checkpoint.State("b", total=6),
+        "step-00000009": checkpoint.State("b", epoch=1, step=3, total=9),
+        "step-00000011": checkpoint.State("b", epoch=1, batch=2, step=5, total=11),
+    }
+    for name, state in kinds.items():
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "state.json").write_text(json.dumps(asdict(state)))
+    assert [place.name for place in checkpoint.ends(tmp_path, "b")] == ["step-00000009"]
+    assert [place.name for place in checkpoint.ends(tmp_path, "a")] == ["step-00000003", "step-00000006"]
+    checkpoint.prune(tmp_path, keep_best=0, average_last=2)
+    assert [place.name for place in checkpoint.saved(tmp_path)] == ["step-00000009", "step-00000011"]
