@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from samevoice.cli.groups import RunByDefault
 from samevoice.cli.output import (
     BadInput,
     DeviceOption,
@@ -18,16 +18,7 @@ from samevoice.cli.output import (
     track,
 )
 
-
-class _ModelFirst(TyperGroup):
-    """`evaluate MODEL ...` and `evaluate --protocol ...` mean `evaluate run ...`."""
-
-    def parse_args(self, ctx, args):
-        first = args[0] if args else "--help"
-        return super().parse_args(ctx, args if first in {*self.commands, "-h", "--help"} else ["run", *args])
-
-
-app = typer.Typer(cls=_ModelFirst, help="Error rates with intervals, on a protocol or your own trials.")
+app = typer.Typer(cls=RunByDefault, help="Error rates with intervals, on a protocol or your own trials.")
 trials_app = typer.Typer(help="Trial lists.", no_args_is_help=True)
 app.add_typer(trials_app, name="trials")
 

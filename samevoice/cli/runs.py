@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperGroup
 
+from samevoice.cli.groups import ListByDefault
 from samevoice.cli.output import BadInput, JsonOption, bad_input, print_json, say, stdout
 
 if TYPE_CHECKING:
@@ -15,15 +15,7 @@ if TYPE_CHECKING:
     from samevoice.training.runs import Run
 
 
-class _FolderFirst(TyperGroup):
-    """`runs` and `runs FOLDER` mean `runs list ...`."""
-
-    def parse_args(self, ctx, args):
-        known = bool(args) and args[0] in {*self.commands, "-h", "--help"}
-        return super().parse_args(ctx, args if known else ["list", *args])
-
-
-app = typer.Typer(cls=_FolderFirst, help="List and compare training runs; `runs FOLDER` is `runs list FOLDER`.")
+app = typer.Typer(cls=ListByDefault, help="List and compare training runs; `runs FOLDER` is `runs list FOLDER`.")
 
 
 @app.command("list")
