@@ -1,9 +1,10 @@
 """Every architecture by name: `names()` lists them, `create(name, **overrides)` builds one."""
 
-import difflib
 import importlib
 import inspect
 from typing import TYPE_CHECKING, Any
+
+from samevoice.nearest import nearest
 
 if TYPE_CHECKING:
     from samevoice.models.base import SpeakerNetwork
@@ -120,7 +121,7 @@ def create(name: str, **overrides: Any) -> "SpeakerNetwork":
     configuration = words(name)
     for word in overrides:
         if word not in configuration:
-            raise ValueError(f"{name} has no setting {word!r}{_nearest(word, list(configuration))}")
+            raise ValueError(f"{name} has no setting {word!r}{nearest(word, list(configuration))}")
     configuration.update(overrides)
     network = _network_class(name)(**configuration)
     network.architecture, network.config = name, configuration
@@ -133,7 +134,7 @@ def words(name: str) -> dict[str, Any]:
     They are the constructor's parameters up to a `*`; those after it hold code, for subclasses.
     """
     if name not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {name!r}{_nearest(name, names())}")
+        raise ValueError(f"unknown architecture {name!r}{nearest(name, names())}")
     parameters = inspect.signature(_network_class(name)).parameters.values()
     defaults = {
         parameter.name: parameter.default for parameter in parameters if parameter.kind is not parameter.KEYWORD_ONLY
@@ -144,8 +145,3 @@ def words(name: str) -> dict[str, Any]:
 def _network_class(name: str) -> "type[SpeakerNetwork]":
     module, class_name, _ = ARCHITECTURES[name]
     return getattr(importlib.import_module(f"samevoice.models.{module}"), class_name)
-
-
-def _nearest(word: str, valid: list[str]) -> str:
-    close = difflib.get_close_matches(word, valid, n=3)
-    return f"; did you mean {' or '.join(close)}?" if close else f"; valid: {', '.join(valid)}"

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
-from samevoice.models.registry import _nearest
+from samevoice.nearest import nearest
 
 NAMES = ("ema", "swa")
 
@@ -37,7 +37,7 @@ def create(name: str, network: nn.Module, decay: float = 0.999) -> AveragedModel
         return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
     if name == "swa":
         return AveragedModel(network)
-    raise ValueError(f"unknown averaging {name!r}{_nearest(name, list(NAMES))}")
+    raise ValueError(f"unknown averaging {name!r}{nearest(name, list(NAMES))}")
 
 
 def renew_batch_norm(network: nn.Module, batches: Iterable[Tensor]) -> None:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samevoice.models.registry import _nearest
+from samevoice.nearest import nearest
 
 
 class LossOutput(NamedTuple):
@@ -194,11 +194,11 @@ def create(name: str, embedding_dim: int, classes: int, **words: Any) -> Classif
     torch.Size([17982, 192])
     """
     if name not in LOSSES:
-        raise ValueError(f"unknown loss {name!r}{_nearest(name, list(LOSSES))}")
+        raise ValueError(f"unknown loss {name!r}{nearest(name, list(LOSSES))}")
     valid = list(inspect.signature(LOSSES[name]).parameters)[2:]
     for word in words:
         if word not in valid:
-            raise ValueError(f"{name} has no setting {word!r}{_nearest(word, valid)}")
+            raise ValueError(f"{name} has no setting {word!r}{nearest(word, valid)}")
     return LOSSES[name](embedding_dim, classes, **words)
 
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from samevoice.models.registry import _nearest
+from samevoice.nearest import nearest
 
 # Each takes the share of the growing time that has passed to the share of the growth. The constants are the sources'.
 _GROWTH: dict[str, Callable[[float], float]] = {
@@ -40,7 +40,7 @@ class MarginSchedule:
 
     def __post_init__(self):
         if self.shape not in _GROWTH:
-            raise ValueError(f"unknown shape of a margin {self.shape!r}{_nearest(self.shape, list(_GROWTH))}")
+            raise ValueError(f"unknown shape of a margin {self.shape!r}{nearest(self.shape, list(_GROWTH))}")
         if self.shape == "constant" and self.initial not in (0, self.final):
             raise ValueError(f"a constant margin is its final one, {self.final:g}, and can't start at {self.initial:g}")
         if self.shape != "constant" and self.end <= self.start:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from samevoice.models.registry import _nearest
+from samevoice.nearest import nearest
 
 NAMES = ("sgd", "adam", "adamw")
 
@@ -25,7 +25,7 @@ def create(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.Adam(groups, fused=True)
     if name == "adamw":
         return torch.optim.AdamW(groups, fused=True)
-    raise ValueError(f"unknown optimiser {name!r}{_nearest(name, list(NAMES))}")
+    raise ValueError(f"unknown optimiser {name!r}{nearest(name, list(NAMES))}")
 
 
 def parts(
@@ -69,7 +69,7 @@ def _check(modules: Mapping[str, nn.Module], own: Mapping[str, Any]) -> None:
             # The nearest of the paths of the same depth: a list of all would be long.
             depth = part.count(".") + 1
             same_depth = {".".join(path.split(".")[:depth]) for path in known}
-            raise ValueError(f"there is no part {part!r} with parameters{_nearest(part, sorted(same_depth))}")
+            raise ValueError(f"there is no part {part!r} with parameters{nearest(part, sorted(same_depth))}")
 
 
 def _parameters(modules: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Parameter]]:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from samevoice.models.registry import _nearest
+from samevoice.nearest import nearest
 
 SHAPES = ("cosine", "one-cycle", "exponential", "linear", "constant")
 
@@ -33,7 +33,7 @@ class Schedule:
 
     def __post_init__(self):
         if self.shape not in SHAPES:
-            raise ValueError(f"unknown schedule {self.shape!r}{_nearest(self.shape, list(SHAPES))}")
+            raise ValueError(f"unknown schedule {self.shape!r}{nearest(self.shape, list(SHAPES))}")
         if self.steps < 1 or not 0 <= self.warm_up <= self.steps:
             raise ValueError(f"a schedule of {self.steps} steps can't warm up for {self.warm_up}")
         if self.shape == "exponential" and min(self.peak, self.final) <= 0:
