@@ -41,6 +41,7 @@ from samevoice.data.loader import Batch
 from samevoice.data.prepare import Track, processes
 from samevoice.files import replacing
 from samevoice.runtime.pieces import MIN_SPEECH_SECONDS
+from samevoice.runtime.session import Session
 
 log = logging.getLogger(__name__)
 INDEX, FRAMES, TEACHER, JOURNAL, PLAN = "index.parquet", "frames.f16", "teacher.f32", "journal.jsonl", "plan.json"
@@ -413,19 +414,12 @@ class _Teacher:
     """A teacher's network on one thread: with two in each of two workers, an utterance takes it twice as long."""
 
     def __init__(self, path: Path, settings: FbankSettings):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self._input = self._session.get_inputs()[0].name
+        self._network = Session(path, threads=1)
         self._fbank = Fbank(settings)
 
     def __call__(self, samples: Tensor) -> np.ndarray:
         """(1, samples) -> float32 (dim,) of length 1"""
-        features = self._fbank(samples).numpy()
-        embedding = np.asarray(self._session.run(None, {self._input: features})[0])[0]
+        embedding = self._network(self._fbank(samples).numpy())[0]
         return (embedding / np.linalg.norm(embedding)).astype(np.float32)
 
 

@@ -16,14 +16,18 @@ class Session:
     Safe to call from threads.
     """
 
-    def __init__(self, path: Path, device: str = "cpu"):
-        """device: "cpu" or "cuda"; ValueError if this ONNX Runtime lacks it. HubError if the file is no model."""
+    def __init__(self, path: Path, device: str = "cpu", threads: int = 0):
+        """device: "cpu" or "cuda"; ValueError if this ONNX Runtime lacks it. HubError if the file is no model.
+
+        threads: 0 for ONNX Runtime's choice, one for each core.
+        """
         if device not in _PROVIDERS:
             raise ValueError(f"unknown device {device!r}; valid: {', '.join(_PROVIDERS)}")
         if _PROVIDERS[device] not in onnxruntime.get_available_providers():
             raise ValueError(f"this ONNX Runtime has no {device}; install onnxruntime-gpu in place of onnxruntime")
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(str(path), options, providers=[_PROVIDERS[device]])
         except Exception as error:  # onnxruntime raises classes of its own, one for each of its status codes
