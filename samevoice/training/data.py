@@ -1,6 +1,5 @@
 """The utterances of a recipe, from whatever form they are in to the batches of a phase."""
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from samevoice.data import corpora, manifest
 from samevoice.data.banks import Banks
 from samevoice.data.features import FeatureLoader, Features, write
 from samevoice.data.loader import Files, Loader, Recordings
-from samevoice.data.prepare import prepare
+from samevoice.data.prepare import Track, prepare
 from samevoice.data.sampling import Batches, ShardBatches, ShuffledBatches
 from samevoice.data.shards import Shards
 from samevoice.evaluation import protocols
@@ -19,8 +18,6 @@ from samevoice.evaluation import trials as lists
 from samevoice.training.errors import TrainingError
 from samevoice.training.recipe import Data, Phase, Recipe
 from samevoice.training.validation import Validation, held_out, trials
-
-Track = Callable[[Iterable, int, str], Iterable]
 
 
 @dataclass

@@ -24,6 +24,7 @@ from samevoice.data import manifest
 from samevoice.data.augment.settings import KINDS, from_mapping
 from samevoice.data.banks import Banks
 from samevoice.data.crops import read_crop
+from samevoice.data.prepare import Track
 from samevoice.evaluation import bootstrap, metrics
 from samevoice.evaluation.bootstrap import Difference
 from samevoice.evaluation.scoring.cosine import Cosine
@@ -54,7 +55,6 @@ BATCH = 32
 HEAD_STEPS, HEAD_EPOCHS = 100, 5  # the classifier's phase: about so many steps, at most so many epochs
 STEPS, EPOCHS = 1000, 5  # the network's phase, likewise
 
-Track = Callable[[Iterable, int, str], Iterable]
 Embedding = np.ndarray | AudioError
 
 

@@ -8,7 +8,7 @@ import logging
 import math
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from itertools import islice
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from samevoice.data.features import Features
 from samevoice.data.loader import Batch
+from samevoice.data.prepare import Track
 from samevoice.files import replacing
 from samevoice.training import averaging, checkpoint, losses, network, optimisers, watching
 from samevoice.training import data as corpora
@@ -36,7 +37,6 @@ from samevoice.training.recipe import Recipe, dump, load
 from samevoice.training.validation import Validation
 
 log = logging.getLogger(__name__)
-Track = Callable[[Iterable, int, str], Iterable]
 BATCHES_FOR_BATCH_NORM = 100  # that an average's statistics are measured on
 
 
@@ -358,9 +358,8 @@ class _Phase:
             places = checkpoint.best(self.folder, self.plan.name)[: self._best_wanted()]
             network.load_state_dict(checkpoint.network_weights(places))
         elif phase.use == "average-last":
-            places = [place for place in checkpoint.saved(self.folder) if checkpoint.read_state(place).batch == 0]
-            mine = [place for place in places if checkpoint.read_state(place).phase == self.plan.name]
-            network.load_state_dict(checkpoint.network_weights(mine[-phase.average :]))
+            places = checkpoint.ends(self.folder, self.plan.name)[-phase.average :]
+            network.load_state_dict(checkpoint.network_weights(places))
         elif self.average is not None:
             network.load_state_dict(self.average.module.state_dict())
         if phase.use.startswith("average") or phase.averaging == "swa":

@@ -33,12 +33,12 @@ def plan(recipe: Recipe, name: str, steps_per_epoch: int) -> PhasePlan:
         raise ValueError(f"phase {name}: there are fewer utterances than one batch of {phase.batch}")
     before = list(recipe.phases).index(name)
     first = sum(-(-phase.epochs // 1) for phase in list(recipe.phases.values())[:before])
-    return PhasePlan(name, phase, max(round(phase.epochs * steps_per_epoch), 1), steps_per_epoch, int(first))
+    return PhasePlan(name, phase, _steps(phase, steps_per_epoch), steps_per_epoch, int(first))
 
 
 def schedule(phase: Phase, rate: LearningRate, steps_per_epoch: int) -> Schedule:
     """The learning rate of each step of a phase."""
-    steps = max(round(phase.epochs * steps_per_epoch), 1)
+    steps = _steps(phase, steps_per_epoch)
     warm_up = phase.warm_up * (steps if phase.warm_up < 1 else steps_per_epoch)
     return Schedule(
         phase.schedule, steps, peak=rate.peak, final=rate.final, initial=rate.initial, warm_up=round(warm_up)
@@ -49,3 +49,7 @@ def margin(phase: Phase) -> MarginSchedule:
     """The margin and penalty at each epoch of a phase."""
     m = phase.margin
     return MarginSchedule(m.shape, m.initial, m.final, m.start, m.end, m.penalty)
+
+
+def _steps(phase: Phase, steps_per_epoch: int) -> int:
+    return max(round(phase.epochs * steps_per_epoch), 1)
