@@ -25,7 +25,7 @@ from samevoice.data.features import Features
 from samevoice.data.loader import Batch
 from samevoice.data.prepare import Track
 from samevoice.files import replacing
-from samevoice.training import averaging, checkpoint, losses, network, optimisers, watching
+from samevoice.training import averaging, checkpoint, losses, memory, network, optimisers, watching
 from samevoice.training import data as corpora
 from samevoice.training.checkpoint import State, Window
 from samevoice.training.distillation import DistillationLoss, Targets, targets, targets_of
@@ -56,6 +56,8 @@ def train(
     Raises TrainingError for what is the user's to mend: data or weights that aren't there, a folder of another
     recipe, a loss that is no number, a full disk, a worker that died. The last checkpoint is whole in any case.
     """
+    if not torch.cuda.is_available():
+        memory.keep_freed()
     with _explained():
         return Trainer(recipe, folder, console, track).run()
 
