@@ -133,14 +133,17 @@ def test_a_batch_that_cannot_be_shared(corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_torchrun(corpus, tmp_path):
+def test_torchrun_and_accelerate_launch(corpus, tmp_path):
     values = trainings.recipe(corpus, {"a": CALM}, network=trainings.XVECTOR, workers=1)
     file = written(tmp_path / "recipe.yaml", values)
     finished(file, tmp_path / "one", 1)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*torchrun, "-m", "--", "samevoice", "train", file, "--run", tmp_path / "two"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert_near(tmp_path / "two", tmp_path / "one", values)
-    assert (tmp_path / "two/model/model.onnx").exists()
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    launch = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "0", "-m"]
+    for name, launcher in (("torchrun", torchrun), ("accelerate", launch)):
+        command = [sys.executable, "-m", *launcher, "samevoice", "train", file, "--run", tmp_path / name]
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert_near(tmp_path / "torchrun", tmp_path / "one", values)
+    assert (tmp_path / "torchrun/model/model.onnx").exists()
+    found, expected = (tmp_path / name / "model/model.safetensors" for name in ("accelerate", "torchrun"))
+    assert found.read_bytes() == expected.read_bytes()
