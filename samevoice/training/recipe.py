@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self
 
 from samevoice.data.augment.settings import Augmentation, from_mapping
+from samevoice.hub import cards
 
 _HERE = Path(__file__).parents[1]
 FOLDERS = (_HERE / "recipes", _HERE.parent / "recipes")  # in an installed package, and in a checkout
@@ -218,7 +219,7 @@ class Part(Section):
 class Distillation(Section):
     """Learning from a teacher's embeddings (see distillation.DistillationLoss)."""
 
-    teacher: str = "default"
+    teacher: str = cards.DEFAULT
     """A card's name or a model's folder."""
     embedding: NotNegative = 1.0
     """Weight of the cosine distance to the teacher's embedding."""
@@ -319,7 +320,7 @@ class Recipe(Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Of the network's arithmetic; losses and weights are always float32."""
     compile: bool = False
-    """torch.compile the network."""
+    """torch.compile the network for its steps; validation and export take it as it is."""
     workers: Annotated[int, Field(ge=0)] = 4
     """Processes that read and augment, for each training process."""
     log_every: Count = 10
