@@ -400,7 +400,7 @@ class _Phase:
         if self.accelerator.num_processes > 1:
             network.synchronised(made)
         if self.recipe.compile:
-            made.network.compile()
+            made.compile_network()
         return made
 
     def _targets(self) -> Targets | None:

@@ -1,7 +1,9 @@
 """The network and all that is trained with it, as one module, so that a distributed wrapper sees every gradient."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from samevoice.models.base import SpeakerNetwork
@@ -32,10 +34,19 @@ class Objective(nn.Module):
         super().__init__()
         self.network, self.loss, self.distillation = network, loss, distillation
         self.margin_weight = margin_weight
+        self.embed: Callable[[Tensor], Tensor] = network.__call__
         loss.requires_grad_(margin_weight > 0)
 
+    def compile_network(self) -> None:
+        """For steps alone: what else calls the network, with inputs of any length, has it as it is.
+
+        Each length of crops is compiled for itself: how a phase is computed does not depend on the phase before, which
+        a run that goes on has not compiled.
+        """
+        self.embed = torch.compile(self.network.__call__, dynamic=False)
+
     def forward(self, inputs: Tensor, labels: Tensor, teacher: Tensor | None = None) -> ObjectiveOutput:
-        embeddings = self.network(inputs)
+        embeddings = self.embed(inputs)
         classified = self.loss(embeddings, labels)
         if self.distillation is None:
             return ObjectiveOutput(classified.loss * self.margin_weight, classified.correct)

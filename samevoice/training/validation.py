@@ -76,7 +76,7 @@ class Validation:
     ) -> dict[str, Any]:
         """{"eer", "min_dcf_0.01", "trials", "skipped"}, the same on every process; shares of trials, not percent.
 
-        network: a SpeakerNetwork, or one in FSDP or torch.compile (of DDP its `.module`); it hears in evaluation mode
+        network: a SpeakerNetwork, or one in FSDP (of DDP its `.module`); it hears in evaluation mode
         and has the mode of each of its parts back afterwards, and torch's random numbers go on as if nothing happened.
         rank, world: this process and how many share the recordings. gather: the lists of all processes, one after the
         other (accelerate.utils.gather_object); needed where there are several.
