@@ -70,6 +70,8 @@ class Trainer:
         for tracker in recipe.trackers:
             if find_spec(tracker) is None:
                 raise TrainingError(f"trackers: {tracker} is not installed; pip install {tracker}, or name another")
+        if recipe.precision == "fp16" and not torch.cuda.is_available():  # accelerate would silently train in fp32
+            raise TrainingError("precision fp16 is for GPUs; a processor trains with precision=bf16 or fp32")
         self.accelerator = Accelerator(
             mixed_precision={"fp32": "no"}.get(recipe.precision, recipe.precision),
             cpu=not torch.cuda.is_available(),

@@ -318,7 +318,7 @@ class Recipe(Section):
     phases: Annotated[dict[str, Phase], Field(min_length=1)]
     """By name, in their order."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    """Of the network's arithmetic; losses and weights are always float32."""
+    """Of the network's arithmetic; losses and weights are always float32. fp16 needs a GPU."""
     compile: bool = False
     """torch.compile the network for its steps; validation and export take it as it is."""
     workers: Annotated[int, Field(ge=0)] = 4

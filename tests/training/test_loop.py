@@ -324,6 +324,17 @@ def test_recordings_that_cannot_be_read(workers, corpus, tmp_path, command):
     assert "Traceback" not in ended.err
 
 
+def test_half_precision_on_a_processor(corpus, tmp_path, command, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    file = written(tmp_path / "recipe.yaml", trainings.recipe(corpus, {"a": {}}, precision="fp16"))
+    ended = command("train", file, "--run", tmp_path / "run")
+    assert ended.status == 2
+    assert ended.err.strip() == "error: precision fp16 is for GPUs; a processor trains with precision=bf16 or fp32"
+    assert not (tmp_path / "run").exists()
+    assert command("train", file, "--run", tmp_path / "run", "precision=bf16").status == 0
+    assert records(tmp_path / "run")
+
+
 def test_signal_handlers_and_the_log_after_an_error(corpus, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr(loop._Phase, "_step", lambda *a: (_ for _ in ()).throw(MemoryError))
