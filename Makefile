@@ -2,7 +2,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-all lint docs graphs clean
+SPEECH ?= speech
+MINI := runs/eres2net-mini
+
+.PHONY: demo test test-all lint docs graphs eres2net-mini clean
 
 demo: .venv/installed  ## set up without torch, then compare the sample recordings
 	@$(BIN)/samevoice demo
@@ -25,6 +28,18 @@ docs: .venv/installed-dev  ## the generated tables in docs/
 
 graphs: .venv/installed-dev  ## the weight-less ONNX graphs that cards are pulled into
 	$(BIN)/python -c "from samevoice.hub.export import export_graphs; export_graphs()"
+
+eres2net-mini: .venv/installed-dev $(MINI)/banks  ## train the model that comes with the package again, from SPEECH: hours
+	cd $(MINI) && $(abspath $(BIN))/samevoice train eres2net_mini --run run
+	$(BIN)/samevoice export $(MINI)/run/model --half -o $(MINI)/eres2net-mini.onnx
+
+$(MINI)/banks:
+	mkdir -p $(MINI)
+	for part in commonvoice speechocean762 librispeech; do \
+	  $(BIN)/samevoice prepare csv $(SPEECH)/$$part/train.csv --root $(SPEECH) -o $(MINI)/$$part.parquet || exit; done
+	$(BIN)/samevoice prepare rirs --simulate -o $@.made
+	$(BIN)/samevoice prepare banks noise=$(SPEECH)/noise speech=$(SPEECH)/librispeech/train -o $@.made
+	mv $@.made $@
 
 .venv/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv

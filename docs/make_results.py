@@ -17,12 +17,16 @@ PUBLISHED = " Published rows were scored as their papers say."  # of the reports
 
 def page(text: str, reports: list[dict]) -> str:
     """The page with the table put between its marks. Raises ValueError for a page without them."""
+    table = pages.markdown([_main(report) for report in reports])
+    return between(text, table.replace(PUBLISHED, "").rstrip())
+
+
+def between(text: str, tables: str) -> str:
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
         raise ValueError(f"the page needs the lines {START.strip()!r} and {END.strip()!r} around its table")
-    table = pages.markdown([_main(report) for report in reports])
-    return f"{before}{START}\n{table.replace(PUBLISHED, '').rstrip()}\n\n{END}{after}"
+    return f"{before}{START}\n{tables}\n\n{END}{after}"
 
 
 def _main(report: dict) -> dict:

@@ -84,9 +84,10 @@ def tiny(tiny_model):
 def default(request):
     """The default model's Verifier from the cache, where setting up (`make test`) pulls it."""
     import samevoice
+    from samevoice.hub import cards
 
     try:
-        return samevoice.load("default", offline=True)
+        return samevoice.load(cards.DEFAULT, offline=True)
     except samevoice.HubError as error:
         pytest.skip(f"the default model can't be had here: {error}")
 

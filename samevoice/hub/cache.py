@@ -7,6 +7,8 @@ from pathlib import Path
 from samevoice.files import replacing
 from samevoice.hub.cards import Card, Source
 
+WEIGHTS = Path(__file__).parent / "weights"  # of the cards whose models come with the package
+
 
 def folder() -> Path:
     """`SAMEVOICE_CACHE`, or `samevoice` in the user's cache folder."""
@@ -18,6 +20,9 @@ def folder() -> Path:
 
 def model_path(card: Card) -> Path:
     """Where this card's ONNX file is, or will be. A card whose hash changes gets another file."""
+    shipped = next((source.file for source in card.sources if source.kind == "package"), None)
+    if shipped:
+        return WEIGHTS / shipped
     known = next((source.sha256 for source in card.sources if source.sha256), None)
     return folder() / "models" / f"{card.name}{'-' + known[:12] if known else ''}.onnx"
 

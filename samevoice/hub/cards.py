@@ -13,16 +13,17 @@ from samevoice.files import replacing
 from samevoice.hub.errors import HubError
 
 FOLDER = Path(__file__).parent / "cards"
-DEFAULT = "campplus-zh-en"
+DEFAULT = "campplus-zh-en"  # the best of those that anyone can pull
+SHIPPED = "eres2net-mini"  # what "default" is until that has been pulled: its weights come with the package
 
 
 @dataclass(frozen=True)
 class Source:
     """One place that has a model's published file.
 
-    kind: "modelscope" or "huggingface" (id, revision, file), "pypi" (id = requirement, file = member of its wheel), or
-    "file" (file = a path on this machine). sha256 of the file; None where nobody has seen it yet: then the first
-    download's is recorded.
+    kind: "package" (file = a name in hub/weights), "modelscope" or "huggingface" (id, revision, file), "pypi" (id =
+    requirement, file = member of its wheel), or "file" (file = a path on this machine). sha256 of the file; None where
+    nobody has seen it yet: then the first download's is recorded.
     """
 
     kind: str

@@ -1,10 +1,12 @@
 """Networks to ONNX, through a gate: the file is written only if ONNX Runtime gives the embeddings that torch gives."""
 
+import copy
 import gzip
 import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,15 +25,22 @@ TOLERANCE = 1e-4  # of the largest value of an embedding
 GATE = ((1, 150), (1, 200), (2, 357), (3, 998))  # (batch, frames) that the gate tries
 
 
-def export(network: "SpeakerNetwork", path: Path) -> float:
+def export(network: "SpeakerNetwork", path: Path, half: bool = False) -> float:
     """Write the network as one ONNX file, batch and length free, weights inside; returns the gate's largest difference.
+
+    half: keep matrices and kernels as float16, in half the bytes; what is computed stays float32, and the gate compares
+    with the network whose weights are rounded so.
 
     The input is called "input" and the output "speaker_embedding" (inside WavLM, something is called "embedding").
     The gate runs torch and ONNX Runtime on made-up input of several lengths and batch sizes; HubError, and no file, if
     any embedding differs by more than 1e-4 of its largest value.
     """
+    if half:
+        network = _rounded(network)
     with replacing(Path(path)) as temporary:
         _write(network, temporary)
+        if half:
+            _keep_half(temporary, _matrices(network))
         return _gate(network, temporary)
 
 
@@ -102,6 +111,40 @@ def _write(network: "SpeakerNetwork", path: Path) -> None:
 
     model = _program(network).model_proto
     _strip(model)
+    onnx.save(model, path)
+
+
+def _matrices(network: "SpeakerNetwork") -> "dict[str, Tensor]":
+    """Almost all of a network's bytes, and nothing whose smallest values count, as BatchNorm's variances do."""
+    return {name: value for name, value in network.named_parameters() if value.ndim > 1}
+
+
+def _rounded(network: "SpeakerNetwork") -> "SpeakerNetwork":
+    network = copy.deepcopy(network)
+    for name, value in _matrices(network).items():
+        value.data = value.data.half().float()
+        if not value.data.isfinite().all():
+            raise HubError(f"{name} has values that float16 can't hold; export the network without --half")
+    return network
+
+
+def _keep_half(path: Path, names: Container[str]) -> None:
+    """Turn these initializers into float16 and cast them where they are read; ONNX Runtime does so as it loads."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    model = onnx.load(path)
+    graph, read_as = model.graph, {}
+    for tensor in graph.initializer:
+        if tensor.name in names:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+            read_as[tensor.name] = f"{tensor.name}.float32"
+    casts = [helper.make_node("Cast", [kept], [read], to=onnx.TensorProto.FLOAT) for kept, read in read_as.items()]
+    nodes = [*casts, *graph.node]
+    for node in graph.node:
+        node.input[:] = [read_as.get(name, name) for name in node.input]
+    del graph.node[:]
+    graph.node.extend(nodes)
     onnx.save(model, path)
 
 

@@ -17,7 +17,7 @@ def test_list(command, cache):
     assert [row["name"] for row in rows] == cards.names()
     assert rows[0].keys() == {"name", "default", "architecture", "trained_on", "licence", "pulled", "calibrated"}
     assert [row["name"] for row in rows if row["default"]] == [cards.DEFAULT]
-    assert not any(row["pulled"] for row in rows)
+    assert [row["name"] for row in rows if row["pulled"]] == [cards.SHIPPED]
     shown = command("models", "list")
     assert shown.status == 0
     for name in cards.names():

@@ -87,10 +87,21 @@ def test_wrong_options_end_in_2(options, why, as_json, command, pair, tiny_model
 
 def test_offline_says_how_to_get_the_model(command, pair, monkeypatch, tmp_path):
     monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path))
-    ended = command("verify", *pair, "--offline")
+    ended = command("verify", *pair, "--offline", "--model", "campplus-zh-en")
     assert ended.status == 2
     assert "skipped, offline" in ended.err
     assert "samevoice models pull campplus-zh-en" in ended.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_network_the_shipped_model_decides_and_says_so_once(command, samples, monkeypatch, tmp_path):
+    monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path))
+    pair = samples / "allison-smith-en" / "vm-newuser.flac", samples / "allison-smith-en" / "vm-rec-unv.flac"
+    ended = command("verify", *pair, "--offline")
+    assert ended.status == 0
+    assert "model      eres2net-mini" in ended.out
+    assert ended.err.count("samevoice models pull") == 1
+    assert command("verify", pair[0], samples / "carlo-flora-it" / "vm-newuser.flac", "--offline").status == 1
     assert list(tmp_path.iterdir()) == []
 
 

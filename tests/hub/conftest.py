@@ -1,4 +1,6 @@
 import re
+import socket
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,3 +90,13 @@ def cache(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SAMEVOICE_OFFLINE", raising=False)
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)

@@ -6,6 +6,7 @@ pytest.importorskip("onnxscript")
 
 from samevoice.hub import HubError, export  # noqa: E402
 from samevoice.models.base import SpeakerNetwork  # noqa: E402
+from samevoice.runtime.session import Session  # noqa: E402
 
 
 def test_batch_and_length_are_free(published, tmp_path):
@@ -26,6 +27,37 @@ def test_networks_on_hidden_states_export_too(tmp_path):
 
     network = create("superb_xvector", layers=3, hidden=12, channels=8, embedding_dim=6).eval()
     assert export.export(network, tmp_path / "a.onnx") < 1e-4
+
+
+def test_half_precision_is_of_the_weights_alone(published, tmp_path):
+    import onnx
+    from onnx import numpy_helper
+
+    whole, half = tmp_path / "whole.onnx", tmp_path / "half.onnx"
+    export.export(published.network, whole)
+    before = {name: value.clone() for name, value in published.network.state_dict().items()}
+    assert export.export(published.network, half, half=True) < 1e-4  # of the network with rounded weights
+    assert half.stat().st_size < 0.7 * whole.stat().st_size
+    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(half).graph.initializer}
+    for name, value in published.network.named_parameters():  # by their own names: to be trained on
+        assert kept[name].dtype == (np.float16 if value.ndim > 1 else np.float32)
+        np.testing.assert_allclose(kept[name], value.detach(), rtol=5e-4, atol=1e-7)
+    assert all(torch.equal(value, before[name]) for name, value in published.network.state_dict().items())
+    features = np.random.default_rng(0).standard_normal((2, 150, published.network.config["mels"])).astype(np.float32)
+    found, expected = Session(half)(features), Session(whole)(features)
+    assert 0 < np.abs(found - expected).max() < 0.01 * np.abs(expected).max()
+
+
+def test_weights_too_large_for_half_precision_are_refused(published, tmp_path):
+    weight = next(value for value in published.network.parameters() if value.ndim > 1)
+    old = weight.data.clone()
+    try:
+        weight.data.view(-1)[0] = 1e5
+        with pytest.raises(HubError, match="has values that float16 can't hold"):
+            export.export(published.network, tmp_path / "a.onnx", half=True)
+    finally:
+        weight.data.copy_(old)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("spoil", ["other weights", "NaN"])

@@ -1,7 +1,6 @@
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,16 +16,6 @@ from samevoice.hub.pull import pull
 @pytest.fixture(autouse=True)
 def shipped_graph(published, monkeypatch):
     monkeypatch.setattr(graphs, "FOLDER", published.graphs)
-
-
-@pytest.fixture
-def no_network(monkeypatch):
-    def refuse(*_, **__):
-        raise AssertionError("the network was touched")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    monkeypatch.setattr(subprocess, "run", refuse)
 
 
 def files(folder: Path) -> list[str]:

@@ -7,6 +7,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import samevoice  # noqa: E402
 from samevoice.hub import HubError, cards, graphs, pull  # noqa: E402
 from samevoice.hub.cards import Source  # noqa: E402
 from samevoice.hub.torch_weights import torch_network  # noqa: E402
@@ -84,13 +85,21 @@ def test_a_folder_has_its_weights_beside(published, tmp_path):
 
 
 def test_embeddings_of_the_default_model_are_those_of_its_onnx_file(default):
-    card, network = torch_network("default", offline=True)
-    given = torch.randn(2, 120, 80, generator=torch.Generator().manual_seed(0))
+    assert_embeddings_are_the_onnx_files(default)
+
+
+def test_embeddings_of_the_shipped_model_are_those_of_its_onnx_file():
+    assert_embeddings_are_the_onnx_files(samevoice.load(cards.SHIPPED))  # whose weights are float16
+
+
+def assert_embeddings_are_the_onnx_files(verifier):
+    card, network = torch_network(verifier.card.name, offline=True)
+    given = torch.randn(2, 120, card.features.mels, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         found = network(given).numpy()
-    expected = default._network(given.numpy())
+    expected = verifier._network(given.numpy())
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
-    assert card.name == default.card.name
+    assert card.name == verifier.card.name
 
 
 def no_network(*_):
