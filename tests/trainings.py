@@ -160,6 +160,11 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k not in clocks} for line in lines]
 
 
+def reached(folder: Path, step: int) -> bool:
+    """Whether there is a checkpoint of this step, or a later one: those before may be gone."""
+    return any(int(path.name[5:13]) >= step for path in folder.glob("checkpoints/step-*"))
+
+
 def wait_for(reached: Callable[[], bool], process: Any) -> None:
     """Until something can be seen, or the process has ended."""
     while process.is_alive() and not reached():

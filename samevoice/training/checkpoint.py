@@ -16,7 +16,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import samevoice
@@ -53,8 +53,18 @@ class State:
     window: Window = field(default_factory=Window)
 
 
-def save(folder: Path, accelerator: Accelerator, state: State, recipe: str, average: AveragedModel | None) -> Path:
-    """Write a checkpoint below the run's folder; all processes call it. Raises TrainingError if the disk won't."""
+def save(
+    folder: Path,
+    accelerator: Accelerator,
+    state: State,
+    recipe: str,
+    objective: nn.Module,
+    average: AveragedModel | None,
+) -> Path:
+    """Write a checkpoint below the run's folder; all processes call it. Raises TrainingError if the disk won't.
+
+    objective: the network and loss, whole, where accelerate has shards of them.
+    """
     start = "-start" if state.step == 0 and state.total else ""  # of a phase; sorted behind the end of the one before
     place = folder / "checkpoints" / f"step-{state.total:08}{start}"
     partial = place.with_name(f".{place.name}.partial")
@@ -66,9 +76,10 @@ def save(folder: Path, accelerator: Accelerator, state: State, recipe: str, aver
         accelerator.save_state(str(partial))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
+            if not (partial / MODEL).exists():  # FSDP has a file of its own
+                _write(objective, partial / MODEL)
             if average is not None:
-                weights = {name: value.contiguous() for name, value in average.state_dict().items()}
-                safetensors.torch.save_file(weights, partial / AVERAGE)
+                _write(average, partial / AVERAGE)
             (partial / RECIPE).write_text(recipe, encoding="utf-8")
             about = {**asdict(state), "samevoice": samevoice.__version__, "torch": torch.__version__}
             about["files"] = {path.name: path.stat().st_size for path in partial.iterdir() if path.is_file()}
@@ -155,6 +166,11 @@ def network_weights(places: Sequence[Path]) -> dict[str, Tensor]:
     name, prefix = (AVERAGE, "module.") if (places[-1] / AVERAGE).exists() else (MODEL, "network.")
     weights = averaging.average([place / name for place in places])
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _write(module: nn.Module, path: Path) -> None:
+    weights = {name: value.contiguous() for name, value in module.state_dict().items()}
+    safetensors.torch.save_file(weights, path)
 
 
 def _states(folder: Path) -> dict[Path, State]:

@@ -4,6 +4,7 @@ A run's folder has recipe.yaml, log.jsonl, tensorboard/, checkpoints/ and, when 
 goes on where an earlier one ended, however that one ended.
 """
 
+import copy
 import logging
 import math
 import signal
@@ -25,7 +26,7 @@ from samevoice.data.features import Features
 from samevoice.data.loader import Batch
 from samevoice.data.prepare import Track
 from samevoice.files import replacing
-from samevoice.training import averaging, checkpoint, losses, memory, network, optimisers, watching
+from samevoice.training import averaging, checkpoint, losses, memory, network, optimisers, sharding, watching
 from samevoice.training import data as corpora
 from samevoice.training.checkpoint import State, Window
 from samevoice.training.distillation import DistillationLoss, Targets, targets, targets_of
@@ -78,6 +79,7 @@ class Trainer:
             log_with=list(recipe.trackers) or None,
             project_config=ProjectConfiguration(str(folder), str(folder / "tensorboard")),
         )
+        self.sharded = sharding.on(self.accelerator, recipe)
         self.main = self.accelerator.is_main_process
         if not self.main:
             console, self.track = Console(quiet=True), lambda items, total, what: items
@@ -142,7 +144,11 @@ class Trainer:
     def _trackers(self, step: int):
         """They hold lines back: what they have is to be written also where the run is stopped."""
         if self.recipe.trackers:
-            self.accelerator.init_trackers(self.recipe.name, init_kwargs={"tensorboard": {"purge_step": step}})
+            try:
+                self.accelerator.init_trackers(self.recipe.name, init_kwargs={"tensorboard": {"purge_step": step}})
+            except Exception as error:  # each has errors of its own: no key, no server
+                said = str(error).partition("\n")[0]
+                raise TrainingError(f"trackers: {', '.join(self.recipe.trackers)}: can't be started ({said})") from None
         try:
             yield
         finally:
@@ -191,8 +197,15 @@ class _Phase:
             accelerator.num_processes,
         )
         self.targets = self._targets()
-        self.objective = self._objective()
-        self.optimiser = optimisers.create(phase.optimiser, self._groups())
+        self.whole = self._objective()
+        self.objective = self.whole
+        if trainer.sharded:
+            sharding.make_alike(self.whole)
+            # Shards are made in place: later phases, validation and the model's folder take the network that is whole
+            self.objective = copy.deepcopy(self.whole)
+        if self.recipe.compile:
+            self.objective.compile_network()
+        self.optimiser = optimisers.create(phase.optimiser, self._groups(), trainer.sharded)
         self.average = None
         if phase.averaging != "none":
             self.average = averaging.create(phase.averaging, self.objective.network, phase.ema_decay)
@@ -261,7 +274,8 @@ class _Phase:
             last = number == len(batches) - 1
             teacher = self.targets.of(batch.rows, batch.plans).to(self.accelerator.device) if self.targets else None
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                output = self.model(batch.inputs, batch.labels, teacher)
+                with self.accelerator.autocast():  # which prepare does not see to with FSDP
+                    output = self.model(batch.inputs, batch.labels, teacher)
                 self.accelerator.backward(output.loss / len(batches))
             total = total + output.loss.detach() / len(batches)
             correct = correct + output.correct
@@ -330,7 +344,7 @@ class _Phase:
         assert validation is not None
         ema = self.average is not None and self.phase.averaging == "ema"
         found = validation.run(
-            self.average.module if ema and self.average is not None else self.objective.network,
+            self.average.module if ema and self.average is not None else self._gathered().network,
             self.accelerator.device,
             self.accelerator.process_index,
             self.accelerator.num_processes,
@@ -342,10 +356,11 @@ class _Phase:
 
     def _save(self) -> None:
         self._settle()
-        weights = [value for value in self.objective.state_dict().values() if value.is_floating_point()]
+        whole = self._gathered()
+        weights = [value for value in whole.state_dict().values() if value.is_floating_point()]
         if not self._agreed(all(bool(value.isfinite().all()) for value in weights), all_of_them=True):
             raise self._diverged("the weights are no longer numbers")  # the loss would be in the next step
-        checkpoint.save(self.folder, self.accelerator, self.state, dump(self.recipe), self.average)
+        checkpoint.save(self.folder, self.accelerator, self.state, dump(self.recipe), whole, self.average)
         self.saved = time.monotonic()
         if self.accelerator.is_main_process:
             averaged = self.phase.average if self.phase.use == "average-last" else 0
@@ -357,7 +372,7 @@ class _Phase:
 
     def _finish(self) -> None:
         """The network with the weights that the phase ends with; the wrappers are taken off again."""
-        network, phase = self.objective.network, self.phase
+        network, phase = self._gathered().network, self.phase
         if phase.use in ("best", "average-best"):
             places = checkpoint.best(self.folder, self.plan.name)[: self._best_wanted()]
             network.load_state_dict(checkpoint.network_weights(places))
@@ -371,6 +386,12 @@ class _Phase:
             some = (batch.inputs for batch in islice(self.loader, BATCHES_FOR_BATCH_NORM))
             averaging.renew_batch_norm(network, some)
         self.accelerator.free_memory()
+
+    def _gathered(self) -> Objective:
+        """What is trained, with all its weights; every process must ask."""
+        if self.trainer.sharded:
+            self.whole.load_state_dict(sharding.gathered(self.model))
+        return self.whole
 
     def _stop_now(self, line: bool) -> bool:
         """Whether any process was asked to stop; with several, asked at each line of the log only."""
@@ -398,11 +419,10 @@ class _Phase:
             distillation = DistillationLoss(trainer.network.embedding_dim, self.targets.dim, *words)
         made = Objective(trainer.network, trainer._make_loss(self.plan), distillation, phase.margin_weight)
         made.to(self.accelerator.device)
-        network.lay_out(made)
+        if not trainer.sharded:  # FSDP wants memory in its usual order
+            network.lay_out(made)
         if self.accelerator.num_processes > 1:
             network.synchronised(made)
-        if self.recipe.compile:
-            made.compile_network()
         return made
 
     def _targets(self) -> Targets | None:

@@ -11,16 +11,17 @@ from samevoice.nearest import nearest
 NAMES = ("sgd", "adam", "adamw")
 
 
-def create(name: str, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+def create(name: str, groups: list[dict[str, Any]], sharded: bool = False) -> torch.optim.Optimizer:
     """The optimiser of this name over groups as `parts` makes them.
 
     name: "sgd" (Nesterov's momentum, 0.9 unless a group says otherwise), "adam" (weight decay as part of the
     gradient, as LAP is trained) or "adamw" (Loshchilov and Hutter, ICLR 2019: apart from it).
     All are torch's fused ones: one pass over the memory, where the default for accelerators makes temporary copies of
     all parameters; each value is computed by itself, so runs repeat exactly. Raises ValueError for another name.
+    sharded: the parameters are in FSDP, for which torch has no fused SGD.
     """
     if name == "sgd":
-        return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=True)
+        return torch.optim.SGD(groups, momentum=0.9, nesterov=True, fused=not sharded)
     if name == "adam":
         return torch.optim.Adam(groups, fused=True)
     if name == "adamw":

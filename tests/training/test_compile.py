@@ -5,12 +5,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 import trainings  # noqa: E402
-from trainings import curve, records, wait_for, weights, written  # noqa: E402
+from trainings import curve, reached, records, wait_for, weights, written  # noqa: E402
 
 from samevoice.data import manifest  # noqa: E402
 
+CALM = {"optimiser": "sgd", "learning_rate": 1e-4, "clip": 1.0}  # so that rounding does not grow from step to step
 PHASES = {
-    "short": {"averaging": "ema", "ema_decay": 0.5, "epochs": 1, "accumulate": 2, "seconds": 0.3},
+    "short": {**CALM, "averaging": "ema", "ema_decay": 0.5, "epochs": 1, "accumulate": 2, "seconds": 0.3},
     "long": {"averaging": "none", "frozen": ["frame.0"], "accumulate": 1, "seconds": 0.5},
 }
 
@@ -54,9 +55,9 @@ def test_compiled_killed_and_continued(corpus, tmp_path):
     plain, compiled = (written(tmp_path / f"{c}.yaml", recipe(corpus, c)) for c in (False, True))
     for file, name in ((plain, "plain"), (compiled, "whole")):
         finish(file, tmp_path / name)
-    for steps in (1, 4, 11):
+    for step in (1, 4, 7):
         process = started(compiled, tmp_path / "run")
-        wait_for(lambda steps=steps: any(tmp_path.glob(f"run/checkpoints/step-{steps:08}")), process)
+        wait_for(lambda step=step: reached(tmp_path / "run", step), process)
         process.kill()
         process.join()
         assert not (tmp_path / "run/model").exists()

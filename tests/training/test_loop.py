@@ -324,6 +324,15 @@ def test_recordings_that_cannot_be_read(workers, corpus, tmp_path, command):
     assert "Traceback" not in ended.err
 
 
+def test_a_tracker_that_does_not_start_is_told(corpus, tmp_path, monkeypatch):
+    def start(accelerator, *_, **__):
+        raise RuntimeError("No API key configured.\nSee the manual.")
+
+    monkeypatch.setattr(loop.Accelerator, "init_trackers", start)
+    with pytest.raises(TrainingError, match=r"trackers: tensorboard: can't be started \(No API key configured\.\)$"):
+        trainings.train(trainings.recipe(corpus, {"a": {}}, trackers=["tensorboard"]), tmp_path / "run")
+
+
 def test_half_precision_on_a_processor(corpus, tmp_path, command, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     file = written(tmp_path / "recipe.yaml", trainings.recipe(corpus, {"a": {}}, precision="fp16"))

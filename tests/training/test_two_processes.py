@@ -11,12 +11,22 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("accelerate")
 import safetensors.torch  # noqa: E402
 import trainings  # noqa: E402
-from trainings import records, wait_for, written  # noqa: E402
+from trainings import reached, records, wait_for, written  # noqa: E402
 
 CASES = {
     "one piece": {"phases": {"a": {"averaging": "ema", "ema_decay": 0.5}}},
     "LAP": {"phases": {"a": {"averaging": "ema", "ema_decay": 0.5}}, "network": trainings.WAVLM},
     "two pieces": {"phases": {"a": {"batch": 16, "accumulate": 2}, "b": {"batch": 8, "accumulate": 1}}},
+}
+
+SHARDED = {  # what accelerate launch makes of the file in docs/training.md
+    "ACCELERATE_USE_FSDP": "true",
+    "FSDP_VERSION": "2",
+    "FSDP_RESHARD_AFTER_FORWARD": "true",
+    "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+    "FSDP_TRANSFORMER_CLS_TO_WRAP": "WavLMEncoderLayer",
+    "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+    "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
 }
 
 # Rounding is not to grow from step to step: SGD, since Adam makes a step of full size out of a gradient that is nothing
@@ -29,25 +39,26 @@ def corpus(tmp_path_factory):
     return trainings.voices(tmp_path_factory.mktemp("two") / "voices", each=8)
 
 
-def launched(file, folder, processes=2):
+def launched(file, folder, processes=2, sharded=False):
     """The processes of a run, as torchrun and accelerate launch start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+    shared |= SHARDED if sharded else {}
     return [
         trainings.command(
             *("train", file, "--run", folder),
             output=folder.with_suffix(f".{rank}.txt"),
-            first=without_dropout,
+            first=sharding if sharded else without_dropout,
             environment=shared | {"OMP_NUM_THREADS": "1", "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(processes)
     ]
 
 
-def finished(file, folder, processes):
-    started = launched(file, folder, processes) if processes > 1 else [alone(file, folder)]
+def finished(file, folder, processes, sharded=False):
+    started = launched(file, folder, processes, sharded) if processes > 1 else [alone(file, folder)]
     for process in started:
         process.join()
     told = [path.read_text() for path in sorted(folder.parent.glob(f"{folder.name}.*.txt"))]
@@ -65,6 +76,17 @@ def without_dropout():
     torch.nn.functional.dropout = lambda x, *_, **__: x
     attention = torch.nn.functional.scaled_dot_product_attention
     torch.nn.functional.scaled_dot_product_attention = lambda *a, **k: attention(*a, **{**k, "dropout_p": 0.0})
+
+
+def sharding():
+    """accelerate shards on GPUs alone: to it, the processor is one."""
+    from accelerate import PartialState
+    from accelerate.utils import DistributedType
+
+    without_dropout()
+    torch.distributed.init_process_group("gloo")
+    PartialState._prepare_backend = lambda *_: ("gloo", DistributedType.MULTI_GPU)  # pyright: ignore[reportAttributeAccessIssue]
+    os.environ["ACCELERATE_TORCH_DEVICE"] = "cpu"
 
 
 def assert_near(two, one, values):
@@ -112,7 +134,7 @@ def test_two_processes_go_on_where_they_were_killed(corpus, tmp_path):
     file = written(tmp_path / "recipe.yaml", values)
     finished(file, tmp_path / "whole", 2)
     started = launched(file, tmp_path / "run")
-    wait_for(lambda: any((tmp_path / "run/checkpoints").glob("step-00000006")), started[0])
+    wait_for(lambda: reached(tmp_path / "run", 6), started[0])
     for process in started:
         process.kill()
         process.join()
@@ -130,6 +152,54 @@ def test_a_batch_that_cannot_be_shared(corpus, tmp_path):
         process.join()
     assert [process.exitcode for process in started] == [2, 2]
     assert "a batch of 5 can't be shared by 2 processes" in (tmp_path / "run.0.txt").read_text()
+
+
+PHASES = {
+    "frozen": {**CALM, "frozen": ["front_end"], "epochs": 1},
+    "joint": {"frozen": ["front_end.convolutions"], "use": "average-last", "average": 2, "epochs": 2},
+    "pieces": {"frozen": [], "use": "best", "epochs": 1, "batch": 16, "accumulate": 2, "checkpointing": True},
+}
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_one_network(corpus, tmp_path):
+    values = trainings.recipe(corpus, PHASES, network=trainings.WAVLM, validation={"held_out": 2})
+    file = written(tmp_path / "recipe.yaml", values)
+    finished(file, tmp_path / "one", 1)
+    finished(file, tmp_path / "two", 2, sharded=True)
+    assert any(tmp_path.glob("two/checkpoints/*/pytorch_model_fsdp.bin"))
+    assert_near(tmp_path / "two", tmp_path / "one", values)
+
+
+@pytest.mark.slow
+def test_two_that_share_a_network_have_the_losses_of_one_in_bf16(corpus, tmp_path):
+    words = {"network": trainings.WAVLM, "validation": {"held_out": 2}, "precision": "bf16"}
+    values = trainings.recipe(corpus, PHASES, **words)
+    file = written(tmp_path / "recipe.yaml", values)
+    finished(file, tmp_path / "one", 1)
+    finished(file, tmp_path / "two", 2, sharded=True)
+    two, one = ([record["loss"] for record in records(tmp_path / name)] for name in ("two", "one"))
+    assert two[0] == pytest.approx(one[0], rel=1e-6)
+    assert two == pytest.approx(one, rel=0.03)  # the gradients' rounding
+
+
+@pytest.mark.slow
+def test_two_that_share_a_network_go_on_where_they_were_killed(corpus, tmp_path):
+    phases = {"a": {"augmentation": {"time_masks": 1}, "batch": 8, "epochs": 1}, "b": {"seconds": 0.4}}
+    values = trainings.recipe(corpus, phases, log_every=4, checkpoint_minutes=1e-9, network=trainings.WAVLM)
+    file = written(tmp_path / "recipe.yaml", values)
+    finished(file, tmp_path / "whole", 2, sharded=True)
+    for step in (4, 10):
+        started = launched(file, tmp_path / "run", sharded=True)
+        wait_for(lambda step=step: reached(tmp_path / "run", step), started[0])
+        for process in started:
+            process.kill()
+            process.join()
+        assert not (tmp_path / "run/model").exists()
+    finished(file, tmp_path / "run", 2, sharded=True)
+    assert trainings.curve(tmp_path / "run") == trainings.curve(tmp_path / "whole")
+    run, whole = (tmp_path / name / "model/model.safetensors" for name in ("run", "whole"))
+    assert run.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.slow
