@@ -4,7 +4,6 @@ import samevoice
 from samevoice.hub import HubError, cards, find_model
 from samevoice.hub import cache as store
 
-
 HINT = f"using {cards.SHIPPED}, which is at hand; {cards.DEFAULT} errs far less: samevoice models pull"
 
 
