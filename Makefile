@@ -3,6 +3,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 SPEECH ?= speech
+RECORDINGS = $(abspath $(SPEECH))
 MINI := runs/eres2net-mini
 
 .PHONY: demo test test-all lint docs graphs eres2net-mini clean
@@ -36,9 +37,9 @@ eres2net-mini: .venv/installed-dev $(MINI)/banks  ## train the model that comes 
 $(MINI)/banks:
 	mkdir -p $(MINI)
 	for part in commonvoice speechocean762 librispeech; do \
-	  $(BIN)/samevoice prepare csv $(SPEECH)/$$part/train.csv --root $(SPEECH) -o $(MINI)/$$part.parquet || exit; done
+	  $(BIN)/samevoice prepare csv $(RECORDINGS)/$$part/train.csv --root $(RECORDINGS) -o $(MINI)/$$part.parquet || exit; done
 	$(BIN)/samevoice prepare rirs --simulate -o $@.made
-	$(BIN)/samevoice prepare banks noise=$(SPEECH)/noise speech=$(SPEECH)/librispeech/train -o $@.made
+	$(BIN)/samevoice prepare banks noise=$(RECORDINGS)/noise speech=$(RECORDINGS)/librispeech/train -o $@.made
 	mv $@.made $@
 
 .venv/installed: pyproject.toml constraints.txt

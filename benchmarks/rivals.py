@@ -10,9 +10,7 @@ Recordings that samevoice refuses are refused here too, so that all systems are 
 """
 
 import argparse
-import platform
 from collections.abc import Callable, Iterable
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +24,6 @@ from samevoice.cli.output import track
 from samevoice.evaluation import protocols
 from samevoice.evaluation.report.comparison import Report
 from samevoice.evaluation.report.system import Plan, System
-from samevoice.machine import processor
 from samevoice.runtime.embedding_cache import Clip
 from samevoice.runtime.pieces import Recording
 from samevoice.runtime.verifier import Embedded
@@ -85,20 +82,12 @@ def main() -> None:
     options = parser.parse_args()
     embed, parameters = {"resemblyzer": resemblyzer, "random": random}[options.rival]()
     table, listed = protocols.load(protocols.find(options.protocol), options.data)
-    conditions = [protocols.Condition(s, n) for n in protocols.NOISES_DB for s in protocols.LENGTHS]
     system = System(lambda clips: heard(embed, track(clips, len(clips))), Plan())
     system.fit(listed, table, None, None)
-    entries, scores = system.entries(listed, table, conditions, protocols.noises(options.data), str(options.data))
-    content = {
-        "model": options.rival,
-        "architecture": options.rival,
-        "parameters": parameters,
-        "protocol": options.protocol,
-        "date": date.today().isoformat(),
-        "machine": f"{processor()}, {platform.system()}, Python {platform.python_version()}",
-        "notes": system.notes,
-        "entries": entries,
-    }
+    noise = protocols.noises(options.data)
+    entries, scores = system.entries(listed, table, protocols.CONDITIONS, noise, str(options.data))
+    about = reports.about(options.rival, options.rival, parameters, options.protocol)
+    content = about | {"notes": system.notes, "entries": entries}
     reports.finish([Report(content, scores, str(options.output))], options.output, False)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from make_results import between, read
 
+from samevoice.evaluation.report import pages
+
 PAGE = Path(__file__).with_name("eres2net-mini.md")
 
 
@@ -36,8 +38,7 @@ def _table(title: str, show, systems: list[str], places: list[tuple[str, str]], 
 
 
 def _eer(entry: dict) -> str:
-    low, high = entry["intervals"]["eer"]
-    return f"{100 * entry['eer']:.2f} [{100 * low:.2f}, {100 * high:.2f}]"
+    return pages.with_interval(entry, "eer", 100, 2)
 
 
 def _costs(entry: dict) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from samevoice.evaluation.report import pages
 
 PAGE = Path(__file__).with_name("results.md")
-START, END = "<!-- conditions: written by docs/make_results.py -->\n", "<!-- end of conditions -->\n"
+START, END = "<!-- conditions: generated, see the command above -->\n", "<!-- end of conditions -->\n"
 PUBLISHED = " Published rows were scored as their papers say."  # of the reports' note: these protocols have none
 
 
@@ -22,6 +22,7 @@ def page(text: str, reports: list[dict]) -> str:
 
 
 def between(text: str, tables: str) -> str:
+    """A page with these tables between its marks. Raises ValueError for a page without them."""
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):

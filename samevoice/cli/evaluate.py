@@ -62,6 +62,7 @@ def run(
     from samevoice.evaluation.report.system import Plan, System
     from samevoice.hub import cache as hub_cache
     from samevoice.hub import find_model
+    from samevoice.hub.size import parameters
     from samevoice.runtime import Verifier
     from samevoice.runtime.embedding_cache import EmbeddingCache, embed_all, model_key
 
@@ -70,15 +71,16 @@ def run(
         plan.check(cohort is not None, adaptation is not None)
         table, listed = _listed(protocol, trials, recordings, enrolments, data, allow_missing)
         others = [_recordings(place, data) if place else None for place in (cohort, adaptation)]
-        every = [protocols.Condition(s, n) for n in protocols.NOISES_DB for s in protocols.LENGTHS]
+        heard = protocols.CONDITIONS if conditions else protocols.CONDITIONS[:1]
         noise = protocols.noises(data) if conditions else []
         card, path = find_model(model, offline, say=say)
         verifier = Verifier(card, path, device)
         with EmbeddingCache(cache or hub_cache.folder() / "embeddings.sqlite", model_key(card, path)) as kept:
             system = System(partial(embed_all, kept, verifier, track=track), plan, card.calibration)
             system.fit(listed, table, *others)
-            entries, scores = system.entries(listed, table, every if conditions else every[:1], noise, str(data or ""))
-    content = reports.about(card, path, protocol or str(trials)) | {"notes": system.notes, "entries": entries}
+            entries, scores = system.entries(listed, table, heard, noise, str(data or ""))
+    about = reports.about(card.name, card.architecture, parameters(card, path), protocol or str(trials))
+    content = about | {"notes": system.notes, "entries": entries}
     reports.finish([Report(content, scores, str(output))], output, as_json)
 
 

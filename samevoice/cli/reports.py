@@ -11,18 +11,16 @@ from samevoice.cli.output import print_json, stdout
 
 if TYPE_CHECKING:
     from samevoice.evaluation.report.comparison import Report
-    from samevoice.hub.cards import Card
 
 SHOWN = ("system", "condition", "trials", "EER %", "minDCF 0.01", "Cllr")  # of pages.HEADS, what fits in a terminal
 
 
-def about(card: "Card", path: Path, protocol: str) -> dict[str, Any]:
+def about(model: str, architecture: str, parameters: int, protocol: str) -> dict[str, Any]:
     """report.json's head."""
-    from samevoice.hub.size import parameters
     from samevoice.machine import processor
 
     machine = f"{processor()}, {platform.system()}, Python {platform.python_version()}"
-    return {"model": card.name, "architecture": card.architecture, "parameters": parameters(card, path),
+    return {"model": model, "architecture": architecture, "parameters": parameters,
             "protocol": protocol, "date": date.today().isoformat(), "machine": machine}  # fmt: skip
 
 

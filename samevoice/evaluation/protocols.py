@@ -21,8 +21,6 @@ from samevoice.evaluation.trials import TrialError, Trials
 
 VARIABLE = "SAMEVOICE_DATA"
 COLUMNS = ("utterance", "speaker", "path", "session", "gender", "language")
-LENGTHS = (None, 3.0, 2.0, 1.5)
-NOISES_DB = (None, 10.0, 5.0, 0.0)
 _ALSO = {"language": "locale", "session": "video"}
 
 
@@ -83,6 +81,10 @@ class Condition:
     @property
     def name(self) -> str:
         return f"{self.length}, {self.noise}"
+
+
+# Of --conditions; the first is that of every evaluation
+CONDITIONS = [Condition(s, noise) for noise in (None, 10.0, 5.0, 0.0) for s in (None, 3.0, 2.0, 1.5)]
 
 
 def find(name: str) -> Protocol:

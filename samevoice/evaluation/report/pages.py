@@ -110,9 +110,9 @@ def _row(report: dict[str, Any], entry: dict[str, Any]) -> list[str]:
         *_who(report, entry),
         _trials(entry),
         ", ".join(f"{entry[key]:,} {key.replace('_', ' ')}" for key in ("refused", "too_short") if entry.get(key)),
-        _with(entry, "eer", 100, 2),
+        with_interval(entry, "eer", 100, 2),
         f"{100 * entry['eer_hull']:.2f}",
-        *(_with(entry, f"min_dcf_{p}", 1, 3) for p in ("0.01", "0.05")),
+        *(with_interval(entry, f"min_dcf_{p}", 1, 3) for p in ("0.01", "0.05")),
         *(f"{entry[key]:.3f}" if key in entry else "" for key in ("act_dcf_0.01", "min_cllr", "cllr")),
     ]
 
@@ -149,7 +149,8 @@ def _parts(report: dict[str, Any], entry: dict[str, Any]) -> list[list[str]]:
     return lines
 
 
-def _with(entry: dict[str, Any], name: str, scale: float, digits: int) -> str:
+def with_interval(entry: dict[str, Any], name: str, scale: float, digits: int) -> str:
+    """A figure of an entry, and its interval where it has one: "1.23 [0.56, 1.44]"."""
     text = f"{scale * entry[name]:.{digits}f}"
     if bounds := entry["intervals"].get(name):
         text += " [" + ", ".join(f"{scale * bound:.{digits}f}" for bound in bounds) + "]"
