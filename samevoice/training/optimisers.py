@@ -7,17 +7,19 @@ import torch
 from torch import nn
 
 from samevoice.nearest import nearest
+from samevoice.training.muon import Muon
 
-NAMES = ("sgd", "adam", "adamw")
+NAMES = ("sgd", "adam", "adamw", "muon")
 
 
 def create(name: str, groups: list[dict[str, Any]], sharded: bool = False) -> torch.optim.Optimizer:
     """The optimiser of this name over groups as `parts` makes them.
 
     name: "sgd" (Nesterov's momentum, 0.9 unless a group says otherwise), "adam" (weight decay as part of the
-    gradient, as LAP is trained) or "adamw" (Loshchilov and Hutter, ICLR 2019: apart from it).
-    All are torch's fused ones: one pass over the memory, where the default for accelerators makes temporary copies of
-    all parameters; each value is computed by itself, so runs repeat exactly. Raises ValueError for another name.
+    gradient, as LAP is trained), "adamw" (Loshchilov and Hutter, ICLR 2019: apart from it) or "muon" (see muon.Muon).
+    The first three are torch's fused ones: one pass over the memory, where the default for accelerators makes
+    temporary copies of all parameters; each value is computed by itself, so runs repeat exactly. Raises ValueError for
+    another name.
     sharded: the parameters are in FSDP, for which torch has no fused SGD.
     """
     if name == "sgd":
@@ -26,6 +28,8 @@ def create(name: str, groups: list[dict[str, Any]], sharded: bool = False) -> to
         return torch.optim.Adam(groups, fused=True)
     if name == "adamw":
         return torch.optim.AdamW(groups, fused=True)
+    if name == "muon":
+        return Muon(groups)
     raise ValueError(f"unknown optimiser {name!r}{nearest(name, list(NAMES))}")
 
 

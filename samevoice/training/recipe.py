@@ -236,8 +236,8 @@ class Phase(Section):
     """Utterances in each step of the optimiser, over all processes together."""
     seconds: Positive
     """Length of the crops."""
-    optimiser: Literal["sgd", "adam", "adamw"]
-    """sgd has Nesterov's momentum 0.9."""
+    optimiser: Literal["sgd", "adam", "adamw", "muon"]
+    """sgd has Nesterov's momentum 0.9; muon takes learning rates like adamw's."""
     learning_rate: LearningRate
     """A number, where it stays the same, or initial, peak and final."""
     schedule: Literal["cosine", "one-cycle", "exponential", "linear", "constant"]
@@ -245,7 +245,7 @@ class Phase(Section):
     warm_up: NotNegative = 0.0
     """A share of the phase if under 1, otherwise epochs."""
     weight_decay: NotNegative = 0.0
-    """Of all that is trained, the loss's centres too; adam adds it to the gradient, adamw does not."""
+    """Of all that is trained, the loss's centres too; adam adds it to the gradient, adamw and muon do not."""
     parts: dict[str, Part] = {}
     """Settings of their own for parts of the model, by path: network.front_end, network.head, loss."""
     frozen: list[str] = []

@@ -29,6 +29,8 @@ def on(accelerator: Accelerator, recipe: Recipe) -> bool:
                 f"phase {name}: FSDP shards what averaging {phase.averaging} is made of; average checkpoints instead "
                 "(averaging: none, use: average-last), or launch without FSDP"
             )
+        if phase.optimiser == "muon":
+            raise TrainingError(f"phase {name}: FSDP shards the matrices that muon needs whole; take optimiser: adamw")
     plugin.mixed_precision_policy = None  # autocast, as without FSDP: the policy would take the loss out of float32
     return True
 

@@ -12,10 +12,10 @@ from samevoice.training.errors import TrainingError
 from samevoice.training.recipe import validated
 
 
-def asked(kind=DistributedType.FSDP, version=2, efficient=False, averaging="none"):
+def asked(kind=DistributedType.FSDP, version=2, efficient=False, **words):
     plugin = SimpleNamespace(fsdp_version=version, cpu_ram_efficient_loading=efficient, mixed_precision_policy="bf16")
     accelerator = SimpleNamespace(distributed_type=kind, state=SimpleNamespace(fsdp_plugin=plugin))
-    recipe = validated(trainings.recipe("voices", {"a": {"averaging": averaging}}), "recipe")
+    recipe = validated(trainings.recipe("voices", {"a": words}), "recipe")
     return sharding.on(accelerator, recipe), plugin  # pyright: ignore[reportArgumentType]
 
 
@@ -39,6 +39,7 @@ def test_with_it_precision_is_autocasts(monkeypatch):
         ({"efficient": True}, "fsdp_cpu_ram_efficient_loading: false"),
         ({"averaging": "ema"}, "phase a: .*use: average-last"),
         ({"averaging": "swa"}, "phase a: .*launch without FSDP"),
+        ({"optimiser": "muon"}, "phase a: .*optimiser: adamw"),
     ],
 )
 def test_what_is_refused(words, message, monkeypatch):
