@@ -1,7 +1,10 @@
 """BatchNorm over all processes where torch's own SyncBatchNorm, which is for GPUs alone, does not run."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -15,15 +18,11 @@ class SyncBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not dist.is_initialized():
             return super().forward(x)
-        axes = [axis for axis in range(x.ndim) if axis != 1]
-        shape = [1, -1] + [1] * (x.ndim - 2)
-        world, wide = dist.get_world_size(), x.to(torch.promote_types(x.dtype, torch.float32))
-        mean = summed(wide.mean(axes)) / world
-        variance = summed((wide - mean.view(shape)).square().mean(axes)) / world
-        self._remember(mean.detach(), variance.detach(), world * x.numel() // x.shape[1])
-        y = (wide - mean.view(shape)) * (variance.view(shape) + self.eps).rsqrt()
-        if self.affine:
-            y = y * self.weight.view(shape) + self.bias.view(shape)
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        weight = self.weight if self.affine else torch.ones(self.num_features, dtype=wide.dtype)
+        bias = self.bias if self.affine else torch.zeros(self.num_features, dtype=wide.dtype)
+        y, mean, variance = _Normalised.apply(wide, weight, bias, self.eps)
+        self._remember(mean, variance, dist.get_world_size() * x.numel() // x.shape[1])
         return y.to(x.dtype)
 
     @torch.no_grad()
@@ -41,21 +40,40 @@ class SyncBatchNorm(_BatchNorm):
             raise ValueError(f"(batch, channels, ...) is expected, not {input.ndim} dimensions")
 
 
-class _Summed(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, mine: Tensor) -> Tensor:
-        total = mine.clone()
-        dist.all_reduce(total)
-        return total
+class _Normalised(torch.autograd.Function):
+    """(x, weight, bias, eps) -> (y, mean, variance): all with torch's kernels for BatchNorm, which read x few times."""
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _Summed.apply(gradient.contiguous())  # every process's loss depends on what each one added
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        mine = torch.stack(torch.batch_norm_update_stats(x, None, None, 0.0))  # mean and variance
+        all_of_them = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(all_of_them, mine)
+        means, variances = torch.stack(all_of_them, 1)
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square().mean(0)
+        ctx.save_for_backward(x, weight, mean, (variance + eps).rsqrt())
+        ctx.mark_non_differentiable(mean, variance)
+        return F.batch_norm(x, mean, variance, weight, bias, eps=eps), mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        """With x^ = (x - mean) * scale, d loss / d x = weight * scale * (g - mean(g) - x^ mean(g x^))."""
+        gradient = gradients[0]
+        x, weight, mean, scale = ctx.saved_tensors
+        _, along, alone = torch.ops.aten.native_batch_norm_backward(
+            gradient, x, weight, None, None, mean, scale, True, 0.0, [False, True, True]
+        )
+        sums = torch.stack([along, alone])  # of g x^ and of g
+        dist.all_reduce(sums)
+        tilt, offset = sums / (dist.get_world_size() * x.numel() // x.shape[1])
+        slope = weight * scale
+        change = _scaled(x, -slope * scale * tilt, slope * (scale * tilt * mean - offset))
+        return change.add_(_scaled(gradient, slope, torch.zeros_like(slope))), along, alone, None
 
 
-def summed(mine: Tensor) -> Tensor:
-    """The sum over all processes, through which gradients of all of them flow."""
-    return _Summed.apply(mine)
+def _scaled(x: Tensor, slope: Tensor, offset: Tensor) -> Tensor:
+    """Channel by channel, slope * x + offset."""
+    return F.batch_norm(x, torch.zeros_like(slope), torch.ones_like(slope), slope, offset, eps=0.0)
 
 
 def convert(module: nn.Module) -> nn.Module:
