@@ -9,6 +9,7 @@ MINI := runs/eres2net-mini
 .PHONY: demo test test-all lint docs graphs eres2net-mini clean
 
 demo: .venv/installed  ## set up without torch, then compare the sample recordings
+	-@$(BIN)/samevoice models pull
 	@$(BIN)/samevoice demo
 
 test: .venv/installed-dev  ## set up, then every test that is not slow
@@ -32,7 +33,11 @@ graphs: .venv/installed-dev  ## the weight-less ONNX graphs that cards are pulle
 
 eres2net-mini: .venv/installed-dev $(MINI)/banks  ## train the model that comes with the package again, from SPEECH: hours
 	cd $(MINI) && $(abspath $(BIN))/samevoice train eres2net_mini --run run
-	$(BIN)/samevoice export $(MINI)/run/model --half -o $(MINI)/eres2net-mini.onnx
+	mkdir -p $(MINI)/model
+	cp $(MINI)/run/model/card.yaml $(MINI)/model
+	$(BIN)/samevoice export $(MINI)/run/model --half -o $(MINI)/model/model.onnx
+	$(BIN)/samevoice models calibrate $(MINI)/model $(MINI)/run/held_out.csv -o $(MINI)/model/card.yaml \
+	  --data "92 speakers of Common Voice and speechocean762 that training set aside"
 
 $(MINI)/banks:
 	mkdir -p $(MINI)

@@ -14,7 +14,7 @@ from samevoice.hub.errors import HubError
 
 FOLDER = Path(__file__).parent / "cards"
 DEFAULT = "campplus-zh-en"  # the best of those that anyone can pull
-SHIPPED = "eres2net-mini"  # what "default" is where that can't be had: its weights come with the package
+SHIPPED = "eres2net-mini"  # what "default" is until that has been pulled: its weights come with the package
 
 
 @dataclass(frozen=True)

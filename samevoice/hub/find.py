@@ -17,8 +17,8 @@ def find_model(
 ) -> tuple[cards.Card, Path]:
     """Card and ONNX file of a card's name, "default", the hub id of a card's weights, or a folder holding both.
 
-    "default" is the best card, `cards.DEFAULT`, and where that is not in the cache and can't be fetched, the one that
-    comes with the package, which is told. A folder that is named like a card is meant by ./NAME.
+    "default" is the best card, `cards.DEFAULT`, once it has been pulled, and until then the one that comes with the
+    package, which is told: nobody waits for a network. A folder that is named like a card is meant by ./NAME.
     offline: touch no network. say: told what is fetched from where.
     Raises HubError if there is no such model, or it must be fetched and can't be.
     """
@@ -32,11 +32,7 @@ def find_model(
     if os.sep in name and name.startswith((".", "/", "~")):
         raise HubError(f"{model}: no such folder; a model's folder holds {CARD_FILE} and {MODEL_FILE}")
     card = cards.find(name)
-    try:
-        return card, pull(card, offline, say)
-    except HubError:
-        if name != "default":
-            raise
+    if name == "default" and not cache.model_path(card).exists():
         say(f"using {cards.SHIPPED}, which is at hand; {card.name} errs far less: samevoice models pull")
-        shipped = cards.find(cards.SHIPPED)
-        return shipped, cache.model_path(shipped)
+        card = cards.find(cards.SHIPPED)
+    return card, pull(card, offline, say)

@@ -1,5 +1,6 @@
 """The utterances of a recipe, from whatever form they are in to the batches of a phase."""
 
+import csv
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from samevoice.data.sampling import Batches, ShardBatches, ShuffledBatches
 from samevoice.data.shards import Shards
 from samevoice.evaluation import protocols
 from samevoice.evaluation import trials as lists
+from samevoice.files import replacing
 from samevoice.training.errors import TrainingError
 from samevoice.training.recipe import Data, Phase, Recipe
 from samevoice.training.validation import Validation, held_out, trials
+
+HELD_OUT = "held_out.csv"
 
 
 @dataclass
@@ -86,14 +90,20 @@ def with_views(corpus: Corpus, recipe: Recipe, settings: FbankSettings | None, f
     return Corpus(features.table, features, None)
 
 
-def validation(recipe: Recipe, table: pa.Table, settings: FbankSettings | None) -> tuple[Validation | None, set[str]]:
-    """What the recipe is validated on, and the utterances that it must not be trained on for that."""
+def validation(
+    recipe: Recipe, table: pa.Table, settings: FbankSettings | None, folder: Path
+) -> tuple[Validation | None, set[str]]:
+    """What the recipe is validated on, and the utterances that it must not be trained on for that.
+
+    folder: of the run. Which recordings are held out is kept there, as a list that `samevoice models calibrate` takes.
+    """
     wanted = recipe.validation
     if wanted is None:
         return None, set()
     place = Path(wanted.data) if wanted.data else None
     if wanted.held_out is not None:
         _, held = held_out(table, wanted.held_out, recipe.seed)
+        _write_list(held, folder / HELD_OUT)
         chosen = Validation(held, trials(held, recipe.seed), settings, wanted.seconds)
         return chosen, set(held["utterance"].to_pylist())
     if wanted.protocol:
@@ -143,3 +153,9 @@ def _table(place: Path, folder: Path, number: int, track: Track) -> pa.Table:
     output = folder / f"{number}-{place.stem}.parquet"
     prepare(corpora.find(kind), place, output, track=track)
     return manifest.read(output)
+
+
+def _write_list(recordings: pa.Table, path: Path) -> None:
+    rows = zip(recordings["path"].to_pylist(), recordings["speaker"].to_pylist(), strict=True)
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("path", "speaker"), *dict.fromkeys(rows)])

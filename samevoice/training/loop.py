@@ -1,7 +1,7 @@
 """The training loop: phases, steps, validation and checkpoints, on one process or many (accelerate).
 
-A run's folder has recipe.yaml, log.jsonl, tensorboard/, checkpoints/ and, when it is finished, model/. The same call
-goes on where an earlier one ended, however that one ended.
+A run's folder has recipe.yaml, log.jsonl, tensorboard/, checkpoints/, held_out.csv if speakers are set aside, and, when
+it is finished, model/. The same call goes on where an earlier one ended, however that one ended.
 """
 
 import copy
@@ -129,7 +129,7 @@ class Trainer:
 
     def _data(self) -> tuple[corpora.Corpus, Validation | None]:
         corpus = corpora.read(self.recipe.data, self.folder, self.track)
-        validation, held = corpora.validation(self.recipe, corpus.table, self.settings)
+        validation, held = corpora.validation(self.recipe, corpus.table, self.settings, self.folder)
         if self.recipe.data.views:
             corpus = corpora.with_views(corpus, self.recipe, self.settings, self.folder, self.track)
         return corpus.without(held) if held else corpus, validation

@@ -1,6 +1,7 @@
 """Every form that the utterances of a recipe may come in, and that held-out speakers are never trained on."""
 
 import csv
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from trainings import records  # noqa: E402
 import samevoice  # noqa: E402
 from samevoice.data import manifest, shards  # noqa: E402
 from samevoice.data.features import Features  # noqa: E402
+from samevoice.hub import calibrate  # noqa: E402
 from samevoice.training import checkpoint, data, loop  # noqa: E402
 from samevoice.training.distillation import Targets  # noqa: E402
 from samevoice.training.errors import TrainingError  # noqa: E402
@@ -136,6 +138,9 @@ def test_held_out_speakers_are_never_trained_on(form, spoken, tmp_path, monkeypa
     assert len(aside) == 2
     assert aside | trained == SPEAKERS
     assert not aside & trained
+    listed = calibrate.labelled(tmp_path / "run" / "held_out.csv")
+    assert {speaker for _, speaker in listed} == aside
+    assert sorted(Path(path).stem for path, _ in listed) == sorted(Path(name).stem for name in tested)
     (place,) = checkpoint.saved(tmp_path / "run")
     centres = trainings.weights(place / "model.safetensors")["loss.weight"]
     assert len(centres) == len(trained) * (2 if form == "views" else 1)  # at speed 0.9 they are other voices
