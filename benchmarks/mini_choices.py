@@ -1,9 +1,9 @@
-"""Networks that eres2net-mini could have been, at an equal budget of time: widths, and sizes of the embedding.
+"""What the recipe of eres2net-mini chose, against what it could have chosen, at an equal budget of time.
 
-    python benchmarks/mini_networks.py FOLDER -o docs/mini_networks.md [--minutes 9]
+    python benchmarks/mini_choices.py FOLDER -o docs/mini_choices.md [--minutes 9]
 
 FOLDER: where `make eres2net-mini` trains (runs/eres2net-mini), with its manifests, banks and views. Trains
-`eres2net_mini` from random weights with each network for as many steps as fit the minutes, by a measured step, and
+`eres2net_mini` with each change from random weights, for as many steps as fit the minutes by a measured step, and
 measures the speakers that are held out. Stopped, the same command goes on. Takes all cores: run nothing beside it.
 """
 
@@ -25,13 +25,16 @@ from samevoice.training import memory, network, recipe, runs
 from samevoice.training.loop import train
 from samevoice.training.optimisers import create, parts
 
-NETWORKS = {
-    "width 16": {"channels": 16, "mels": 40},
-    "width 24": {"channels": 24, "mels": 40},
-    "width 32": {"channels": 32, "mels": 40},
-    "width 16, embedding 256": {"channels": 16, "mels": 40, "embedding_dim": 256},
+NETWORK, PHASE = "network.config={{channels: {}, mels: 40, embedding_dim: {}}}", "phases.distillation."
+CHOICES = {
+    "the recipe": [],
+    "width 24": [NETWORK.format(24, 192)],
+    "width 32": [NETWORK.format(32, 192)],
+    "embedding 256": [NETWORK.format(16, 256)],
+    "batches of 64": [PHASE + "batch=64"],
+    "AdamW": [PHASE + "optimiser=adamw"],
 }
-HEADS = ("network", "parameters, million", "s a step", "steps", "EER %", "minDCF(0.01)")
+HEADS = ("change", "parameters, million", "s a step", "steps", "EER %", "minDCF(0.01)")
 
 
 def main() -> None:
@@ -43,20 +46,20 @@ def main() -> None:
     output = options.output.absolute()
     os.chdir(options.folder)
     memory.keep_freed()
-    rows = [_row(name, config, options.minutes) for name, config in NETWORKS.items()]
+    rows = [_row(name, changes, options.minutes) for name, changes in CHOICES.items()]
     with replacing(output) as temporary:
         temporary.write_text(_page(rows, options.minutes), encoding="utf-8")
 
 
-def _row(name: str, config: dict, minutes: float) -> list[str]:
-    folder = Path("networks") / name.replace(", ", "-").replace(" ", "")
-    changes = [f"network.config={config}", "data.views.folder=run/features", "workers=0"]
+def _row(name: str, changes: list[str], minutes: float) -> list[str]:
+    folder = Path("choices") / name.replace(" ", "-")
+    changes = [*changes, "data.views.folder=run/features", "workers=0"]
     chosen = recipe.load("eres2net_mini", changes)
     epochs_file = folder / "epochs"
     if not epochs_file.exists():  # a run that goes on must be planned as it was
         folder.mkdir(parents=True, exist_ok=True)
         epochs_file.write_text(f"{_epochs(chosen, minutes):.3f}")
-    chosen = recipe.load("eres2net_mini", [*changes, f"phases.distillation.epochs={epochs_file.read_text()}"])
+    chosen = recipe.load("eres2net_mini", [*changes, f"{PHASE}epochs={epochs_file.read_text()}"])
     train(chosen, folder / "run", Console(stderr=True), track)
     run = runs.load(folder / "run", name)
     found = [record for record in run.records if record["kind"] == "validation"][-1]
@@ -89,11 +92,11 @@ def _step_seconds(chosen: recipe.Recipe) -> float:
 
 def _page(rows: list[list[str]], minutes: float) -> str:
     lines = [
-        "# Networks for eres2net-mini at an equal budget",
+        "# What the choices of eres2net-mini bring at an equal budget",
         "",
-        f"The recipe `eres2net_mini`, each network for {minutes:g} minutes from the same seed; error rates on 3 s of",
-        "the 92 speakers that it sets aside. Written by",
-        f"`python benchmarks/mini_networks.py runs/eres2net-mini --minutes {minutes:g}`,",
+        f"The recipe `eres2net_mini` with one change each, {minutes:g} minutes from the same seed; error rates on 3 s",
+        "of the 92 speakers that it sets aside. Written by",
+        f"`python benchmarks/mini_choices.py runs/eres2net-mini --minutes {minutes:g}`,",
         f"{date.today().isoformat()}, {processor()}.",
         "",
         "| " + " | ".join(HEADS) + " |",
