@@ -16,7 +16,7 @@ from samevoice.training import losses, network, optimisers
 from samevoice.training.distillation import DistillationLoss
 from samevoice.training.objective import Objective
 from samevoice.training.plan import plan
-from samevoice.training.recipe import Phase, Recipe
+from samevoice.training.recipe import Recipe
 
 VOXCELEB2 = 5994, 1_092_009  # speakers and utterances of its dev part, where the recipe's own corpus isn't read
 TRIED = 2  # utterances in a step
@@ -92,7 +92,7 @@ def _tried(recipe: Recipe, name: str, objective: Objective, inputs: Tensor, utte
         seconds, kept = time.perf_counter() - started, sum(saved.values())
     parameters = list(objective.parameters())
     trained = sum(p.numel() for p in parameters if p.requires_grad)
-    state = _state_bytes(phase, parameters)
+    state = _state_bytes(optimiser, parameters)
     activation = kept / TRIED
     return Cost(
         name,
@@ -108,10 +108,14 @@ def _tried(recipe: Recipe, name: str, objective: Objective, inputs: Tensor, utte
     )
 
 
-def _state_bytes(phase: Phase, parameters: list[Any]) -> int:
+def _state_bytes(optimiser: torch.optim.Optimizer, parameters: list[Any]) -> int:
     """Four bytes each for the weight, and, if it is trained, its gradient and what the optimiser remembers of it."""
-    remembered = 1 if phase.optimiser == "sgd" else 2
-    return sum(4 * p.numel() * (2 + remembered if p.requires_grad else 1) for p in parameters)
+    return sum(4 * p.numel() * (2 + _remembered(optimiser, p) if p.requires_grad else 1) for p in parameters)
+
+
+def _remembered(optimiser: torch.optim.Optimizer, parameter: Any) -> int:
+    """How many values for each of the parameter's, after a step: muon has one for a matrix, and two for a bias."""
+    return sum(value.shape == parameter.shape for value in optimiser.state.get(parameter, {}).values())
 
 
 def _precision(recipe: Recipe, inputs: Tensor):

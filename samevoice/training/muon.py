@@ -51,7 +51,7 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonalised(matrix: Tensor) -> Tensor:
-    """(rows, columns) -> the same, with its singular vectors, and singular values between about 0.7 and 1.2."""
+    """(rows, columns) -> the same; singular values that were not next to nothing become about 0.7 to 1.2."""
     a, b, c = COEFFICIENTS
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / (wide.norm() + 1e-7)

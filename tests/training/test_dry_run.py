@@ -28,6 +28,13 @@ def test_parameters_are_the_networks_and_the_losss(network):
     assert cost.state_gib * 2**30 == 4 * 4 * cost.parameters  # weight, gradient and Adam's two moments, float32
 
 
+def test_muon_remembers_one_value_of_a_matrixs_and_two_of_others():
+    (cost,) = costs(trainings.ERES2NET, phases={"a": {"optimiser": "muon"}})
+    made = create(**create_words(trainings.ERES2NET))
+    matrices = sum(p.numel() for p in made.parameters() if p.ndim > 1)
+    assert cost.state_gib * 2**30 == 4 * (4 * cost.parameters - matrices)
+
+
 def test_speeds_make_classes_and_frozen_parts_take_less():
     phases = {
         "a": {"frozen": ["front_end"], "augmentation": {"speeds": [1.0, 0.9, 1.1]}},
