@@ -319,7 +319,7 @@ class _Phase:
             "epoch": state.epoch,
             "step": state.total,
             "loss": window.loss / window.steps,
-            "accuracy": window.correct / window.utterances,
+            "accuracy": window.correct / window.utterances if self.phase.margin_weight else None,
             "margin": self.objective.loss.margin,
             "penalty": self.objective.loss.penalty,
             "lr": {group["name"]: group["lr"] for group in self.optimiser.param_groups},

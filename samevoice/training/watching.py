@@ -127,7 +127,7 @@ class Watching:
     def _figures(self, record: Record) -> Iterable[tuple[str, str]]:
         """What the record says, in words; only what is there."""
         yield "loss", self._smooth["loss"].text(".3f")
-        if "accuracy" in record:
+        if record.get("accuracy") is not None:
             yield "accuracy", self._smooth["accuracy"].text(".1%")
         for name in ("margin", "penalty"):
             if record.get(name):

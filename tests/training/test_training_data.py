@@ -173,6 +173,7 @@ def test_views_with_a_teacher(spoken, tmp_path, monkeypatch, tiny_model, tiny, s
     expected = tiny.embed(path)
     np.testing.assert_allclose(features.teacher[0], expected / np.linalg.norm(expected), atol=2e-3)
     assert len(asked) == len(records(tmp_path / "run")) == 2 * 4 * 4 // 8
+    assert {record["accuracy"] for record in records(tmp_path / "run")} == {None}  # nobody is told from another
     (place,) = checkpoint.saved(tmp_path / "run")
     kept = trainings.weights(place / "model.safetensors")
     assert kept["distillation.projection.weight"].shape == (16, 8)

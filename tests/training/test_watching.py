@@ -57,6 +57,8 @@ def test_table_shows_everything_the_record_says():
     # 0.5 s a step: 280 of the phase and 380 of the run are left
     assert rows["this phase"].endswith("30%, 0:02:20 left")
     assert rows["the run"].endswith("24%, 0:03:10 left")
+    watch.step({**record, "accuracy": None})  # distillation alone
+    assert "accuracy" not in cells(watch)
 
 
 def test_speed_is_that_of_the_phase_and_of_this_process():
