@@ -14,7 +14,7 @@ demo: .venv/installed  ## set up without torch, then compare the sample recordin
 
 test: .venv/installed-dev  ## set up, then every test that is not slow
 	-@$(BIN)/samevoice models pull
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 test-all: .venv/installed-dev  ## the slow tests too
 	-@$(BIN)/samevoice models pull

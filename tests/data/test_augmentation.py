@@ -358,7 +358,8 @@ def test_a_codec_comes_last_and_its_row_is_finished_by_the_worker(banks, clean):
     before = augmented(assemble([clean.numpy()], [plan], banks, len(clean)))[0].numpy()
     examples = assemble([clean.numpy()] * 2, [coded, Plan()], banks, len(clean))
     found = augmented(examples)
-    np.testing.assert_array_equal(found[0].numpy(), encode_decode(before / max(1, np.abs(before).max()), "mp3", 32.0))
+    expected = encode_decode(before / max(1, np.abs(before).max()), "mp3", 32.0)
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-4)  # two rows may sum in another order than one
     assert torch.equal(found[1], clean)
     assert examples.plans[0] == coded
 
