@@ -31,7 +31,7 @@ from samevoice.audio.fbank import SHIFT, WINDOW, FbankSettings
 from samevoice.audio.fbank_torch import Fbank
 from samevoice.audio.quality import QualityMeter
 from samevoice.data import manifest, sampling
-from samevoice.data.augment.examples import assemble, augmented, masked
+from samevoice.data.augment.examples import assemble, augmented, masked, one_thread
 from samevoice.data.augment.plan import Plan, Planner
 from samevoice.data.augment.settings import Augmentation, fraction
 from samevoice.data.banks import INDEX as BANK_INDEX
@@ -323,12 +323,8 @@ def _computed(table: pa.Table, blocks: list[range], task: _Task, jobs: int) -> I
 
 def _compute(task: _Task, numbers: list[int], rows: list[dict]) -> _Block:
     """A block of utterances, in a worker. numbers: of the rows in the manifest."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a core has its own worker; and the numbers don't depend on how many there are
-    try:
+    with one_thread():  # a core has its own worker; and the numbers don't depend on how many there are
         return _worker(task).block(numbers, rows)
-    finally:
-        torch.set_num_threads(threads)
 
 
 @functools.lru_cache(maxsize=1)

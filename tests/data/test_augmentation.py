@@ -23,7 +23,7 @@ from samevoice.data.augment import (  # noqa: E402  # noqa: E402
     waveform,
 )
 from samevoice.data.augment.codecs import encode_decode  # noqa: E402
-from samevoice.data.augment.examples import _one_thread, assemble, augmented, masked  # noqa: E402
+from samevoice.data.augment.examples import assemble, augmented, masked, one_thread  # noqa: E402
 from samevoice.data.augment.telephone import from_8khz, g711, telephone, to_8khz  # noqa: E402
 from samevoice.data.banks import BankError, Banks, Recording, build  # noqa: E402
 
@@ -355,7 +355,7 @@ def test_codecs_keep_time_and_lose_more_at_lower_rates(codec, poor, good, clean)
 def test_a_codec_comes_last_and_its_row_is_finished_by_the_worker(banks, clean):
     plan = Plan(kind="noise", sources=(Source("noise", 1, 0, 0, len(clean), 10.0),), law="mu")
     coded = dataclasses.replace(plan, codec=("mp3", 32.0))
-    with _one_thread():  # as workers do: another last bit, and an encoder decides otherwise
+    with one_thread():  # as workers do: another last bit, and an encoder decides otherwise
         before = augmented(assemble([clean.numpy()], [plan], banks, len(clean)))[0].numpy()
     examples = assemble([clean.numpy()] * 2, [coded, Plan()], banks, len(clean))
     found = augmented(examples)

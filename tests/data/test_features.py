@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from samevoice.audio import read  # noqa: E402
 from samevoice.audio.fbank import FbankSettings, fbank  # noqa: E402
 from samevoice.data import features, manifest, sampling  # noqa: E402
-from samevoice.data.augment import Augmentation  # noqa: E402
+from samevoice.data.augment import Augmentation, examples  # noqa: E402
 from samevoice.data.augment.examples import assemble, augmented  # noqa: E402
 from samevoice.data.augment.plan import Plan, Planner  # noqa: E402
 from samevoice.data.augment.waveform import change_speed  # noqa: E402
@@ -102,10 +102,8 @@ def test_a_view_is_one_new_voice_of_each_speaker(made):
 @pytest.fixture
 def one_thread():
     """As the workers have it: sums in another order can fall on another level of a telephone's few."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with examples.one_thread():
+        yield
 
 
 @pytest.mark.usefixtures("one_thread")

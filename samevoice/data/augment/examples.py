@@ -63,7 +63,7 @@ def assemble(crops: Sequence[np.ndarray], plans: Sequence[Plan], banks: Banks | 
     for row, plan in enumerate(plans):
         if plan.codec:
             alone = assemble([crops[row]], [replace(plan, codec=None)], banks, length)
-            with _one_thread():
+            with one_thread():
                 finished = waveform.into_range(augmented(alone))[0].numpy()
             crops[row] = encode_decode(finished, *plan.codec)
             steps[row] = Plan()
@@ -101,7 +101,7 @@ def assemble(crops: Sequence[np.ndarray], plans: Sequence[Plan], banks: Banks | 
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """As workers compute: with other threads torch rounds otherwise, and a codec makes that another sound."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
