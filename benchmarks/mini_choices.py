@@ -2,9 +2,9 @@
 
     python benchmarks/mini_choices.py FOLDER -o docs/mini_choices.md [--minutes 8]
 
-FOLDER: where `make eres2net-mini` trains (runs/eres2net-mini), with its manifests, banks and views. Trains the first
-phase of `eres2net_mini` with each change from random weights, without averaging, for as many steps as fit the minutes
-by a measured step, and measures the speakers that are held out. Stopped, the same command goes on. Takes all cores: run
+FOLDER: where `make eres2net-mini` trains (runs/eres2net-mini), with its manifests, banks and views. Trains
+`eres2net_mini` with each change from random weights, without averaging, for as many steps as fit the minutes by a
+measured step, and measures the speakers that are held out. Stopped, the same command goes on. Takes all cores: run
 nothing beside it.
 """
 
@@ -56,23 +56,18 @@ def _row(name: str, changes: list[str], minutes: float) -> list[str]:
     folder = Path("choices") / name.replace(" ", "-")
     # The mean of some 200 steps would still remember the random weights, the more the fewer steps fit
     changes = [*changes, "data.views.folder=run/features", "workers=0", PHASE + "averaging=none"]
-    chosen = _first_phase(changes)
+    chosen = recipe.load("eres2net_mini", changes)
     epochs_file = folder / "epochs"
     if not epochs_file.exists():  # a run that goes on must be planned as it was
         folder.mkdir(parents=True, exist_ok=True)
         epochs_file.write_text(f"{_epochs(chosen, minutes):.3f}")
-    chosen = _first_phase([*changes, f"{PHASE}epochs={epochs_file.read_text()}"])
+    chosen = recipe.load("eres2net_mini", [*changes, f"{PHASE}epochs={epochs_file.read_text()}"])
     train(chosen, folder / "run", Console(stderr=True), track)
     run = runs.load(folder / "run", name)
     found = [record for record in run.records if record["kind"] == "validation"][-1]
     each = run.seconds / run.steps
     cells = [f"{(run.parameters or 0) / 1e6:.2f}", f"{each:.2f}", f"{run.steps:,}"]
     return [name, *cells, f"{100 * found['eer']:.2f}", f"{found['min_dcf_0.01']:.3f}"]
-
-
-def _first_phase(changes: list[str]) -> recipe.Recipe:
-    chosen = recipe.load("eres2net_mini", changes)
-    return chosen.model_copy(update={"phases": {"distillation": chosen.phases["distillation"]}})
 
 
 def _epochs(chosen: recipe.Recipe, minutes: float) -> float:
@@ -101,7 +96,7 @@ def _page(rows: list[list[str]], minutes: float) -> str:
     lines = [
         "# What the choices of eres2net-mini bring at an equal budget",
         "",
-        f"The first phase of the recipe `eres2net_mini` with one change each, {minutes:g} minutes from the same seed;",
+        f"The recipe `eres2net_mini` with one change each, {minutes:g} minutes from the same seed;",
         "error rates on 3 s of the 92 speakers that it sets aside, of the last weights without their mean. Written by",
         f"`python benchmarks/mini_choices.py runs/eres2net-mini --minutes {minutes:g}`,",
         f"{date.today().isoformat()}, {processor()}.",
