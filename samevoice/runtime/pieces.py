@@ -1,7 +1,9 @@
 """A recording as the pieces that a network sees, with the record of its quality."""
 
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
+from threading import Event
 
 import numpy as np
 
@@ -29,15 +31,17 @@ class Recording:
     """One recording being read: iterate it once for its pieces; `quality` is known after the last.
 
     Pieces without speech are left out. Memory: one piece and one block, however long the recording is.
-    Raises AudioError while iterating; also at the end, when there was too little speech to tell a voice by.
+    Raises AudioError while iterating; also at the end, when there was too little speech to tell a voice by;
+    CancelledError once `given_up` is set.
     """
 
     quality: Quality
 
-    def __init__(self, audio: Audio, settings: FbankSettings | None, max_hours: float):
+    def __init__(self, audio: Audio, settings: FbankSettings | None, max_hours: float, given_up: Event):
         self._source = open_audio(audio, max_hours)
         self._settings = settings
         self._meter = QualityMeter()
+        self._given_up = given_up
 
     def __iter__(self) -> Iterator[Piece]:
         start = 0
@@ -64,6 +68,8 @@ class Recording:
 
     def _native(self) -> Iterator[np.ndarray]:
         for block in self._source.blocks:
+            if self._given_up.is_set():
+                raise CancelledError
             self._meter.hear_native(block)
             yield block
 

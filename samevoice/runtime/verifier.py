@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 
@@ -102,9 +103,14 @@ class Verifier:
         Only pieces with the same number of frames share a batch: padding would change an embedding.
         """
         numbered = enumerate(audios)
+        given_up = Event()  # the pool waits for its readers, and hours of audio take one minutes
         with ThreadPoolExecutor(os.cpu_count()) as readers:
-            while window := list(islice(numbered, _READ_AHEAD)):
-                yield from self._embed_window(window, readers, batch_size)
+            try:
+                while window := list(islice(numbered, _READ_AHEAD)):
+                    read = readers.map(lambda item: (item[0], self._read(item[1], given_up)), window)
+                    yield from self._embed_window(read, batch_size)
+            finally:
+                given_up.set()
 
     def verify(
         self, a: Audio, b: Audio, threshold: float | None = None, operating_point: str | None = None
@@ -154,10 +160,10 @@ class Verifier:
         return point.threshold, f"{operating_point} (misses {point.miss:.1%} there) on {calibration.data}"
 
     def _embed_window(
-        self, window: list[tuple[int, Audio]], readers: ThreadPoolExecutor, batch_size: int
+        self, read: "Iterator[tuple[int, tuple[Piece, Quality] | Embedded | AudioError]]", batch_size: int
     ) -> Iterator[tuple[int, "Embedded | AudioError"]]:
         waiting: dict[int, list[tuple[int, Piece, Quality]]] = defaultdict(list)  # by number of frames
-        for index, result in readers.map(lambda item: (item[0], self._read(item[1])), window):
+        for index, result in read:
             if isinstance(result, tuple):
                 piece, quality = result
                 waiting[len(piece.features)].append((index, piece, quality))
@@ -170,10 +176,10 @@ class Verifier:
                 for (index, _, quality), embedding in zip(batch, embeddings, strict=True):
                     yield index, Embedded(embedding, quality)
 
-    def _read(self, audio: Audio) -> "tuple[Piece, Quality] | Embedded | AudioError":
+    def _read(self, audio: Audio, given_up: Event) -> "tuple[Piece, Quality] | Embedded | AudioError":
         """A recording of one piece, to be embedded with others of its length; a longer one's mean, embedded here."""
         try:
-            recording = Recording(audio, self.card.features, self.max_hours)
+            recording = Recording(audio, self.card.features, self.max_hours, given_up)
             pieces = iter(recording)
             first, second = next(pieces, None), next(pieces, None)
             if first and not second:

@@ -1,3 +1,5 @@
+from threading import Event
+
 import numpy as np
 import pytest
 from recordings import RATE
@@ -21,7 +23,7 @@ def test_pieces_hold_every_sample_once(seconds, block):
 
 
 def test_a_short_recording_is_one_piece_of_filter_banks(speech):
-    recording = Recording((speech, RATE), SETTINGS, 2.0)
+    recording = Recording((speech, RATE), SETTINGS, 2.0, Event())
     (piece,) = recording
     np.testing.assert_array_equal(piece.features, fbank(speech, SETTINGS))
     assert piece.speech_seconds == recording.quality.speech_seconds
@@ -31,7 +33,7 @@ def test_a_short_recording_is_one_piece_of_filter_banks(speech):
 def test_a_long_recording_is_cut_and_minutes_without_speech_left_out(speech):
     minute = np.resize(speech, PIECE)
     samples = np.concatenate([minute, np.zeros(PIECE, np.float32), minute[: PIECE // 2]])
-    recording = Recording((samples, RATE), SETTINGS, 2.0)
+    recording = Recording((samples, RATE), SETTINGS, 2.0, Event())
     first, last = recording
     assert recording.quality.seconds == 150
     assert first.speech_seconds + last.speech_seconds == pytest.approx(recording.quality.speech_seconds, abs=0.1)
@@ -47,4 +49,4 @@ def test_too_little_speech_is_told(seconds, why, speech):
     word = speech[RATE : RATE + int(seconds * RATE)]
     samples = np.concatenate([word, 1e-4 * np.random.default_rng(0).standard_normal(3 * RATE - len(word))])
     with pytest.raises(AudioError, match=why):
-        list(Recording((samples, RATE), SETTINGS, 2.0))
+        list(Recording((samples, RATE), SETTINGS, 2.0, Event()))

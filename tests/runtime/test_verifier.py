@@ -77,6 +77,14 @@ def test_each_goes_on_where_many_stops(tiny, recordings, tmp_path):
         tiny.embed_many(given)
 
 
+def test_giving_up_does_not_read_a_long_recording_to_its_end(tiny, speech, tmp_path):
+    long = io.BytesIO(sound_bytes(np.resize(speech, 30 * PIECE)))
+    results = tiny.embed_each([tmp_path / "none.wav", long])
+    assert isinstance(next(results)[1], AudioError)
+    results.close()  # as Ctrl-C does
+    assert long.tell() < len(long.getvalue()) / 2
+
+
 def test_long_recordings_are_averaged_by_seconds_of_speech(tiny, speech, samples):
     other = read(samples / "carlo-flora-it" / "vm-newuser.flac")
     first = np.resize(speech, PIECE)
